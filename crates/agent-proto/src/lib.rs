@@ -1,0 +1,39 @@
+//! What the host and the agent inside a guest say to each other.
+//!
+//! A connection is a byte stream (vsock in a VM, a Unix socket in tests) that carries [frames](frame). It serves
+//! **one request at a time** and is reused for many; closing it cancels the request in progress. There is no
+//! multiplexing, so a slow reader slows its own run and nobody else's.
+//!
+//! ```text
+//! host                                   agent
+//!  │ Hello{version}                        │   once per connection
+//!  │                      Welcome{version} │
+//!  │ Exec{language, code, timeout}         │
+//!  │             Stdout(bytes)… Stderr(…)… │   as it happens
+//!  │                            Exit{code} │   the connection is free again
+//! ```
+//!
+//! A request that cannot be carried out is answered with [`Reply::Failed`], after which the connection is free
+//! too. A frame that breaks the protocol ends the connection. Both sides treat the other as hostile: lengths are
+//! capped before anything is allocated, and a frame is decoded whole before any of it is acted on.
+//!
+//! This crate must not know sockets, threads or what a run does.
+#![forbid(unsafe_code)]
+
+pub mod frame;
+mod message;
+
+pub use frame::{Direction, FrameError, HEADER_LEN, Header};
+pub use message::{
+    Decoded, ExecRequest, Exit, Failure, FailureCode, Identity, Language, MessageError, Ready, Reply,
+    Request, Welcome,
+};
+
+/// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
+pub const VERSION: u16 = 1;
+
+/// vsock port on which the agent listens in the guest.
+pub const AGENT_PORT: u32 = 1024;
+
+/// vsock port on the host (CID 2) that the agent connects to once, to say [`Ready`].
+pub const READY_PORT: u32 = 1025;
