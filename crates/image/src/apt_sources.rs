@@ -17,11 +17,14 @@ pub(crate) struct Source {
 
 /// Reads all sources below an apt configuration directory such as `/etc/apt`, in apt's order.
 pub(crate) fn read(apt_directory: &Path) -> Vec<Source> {
-    let mut sources = fs::read_to_string(apt_directory.join("sources.list")).map_or_else(|_| Vec::new(), |text| parse_list(&text));
+    let mut sources = fs::read_to_string(apt_directory.join("sources.list"))
+        .map_or_else(|_| Vec::new(), |text| parse_list(&text));
     let mut files = list_files(&apt_directory.join("sources.list.d")).unwrap_or_default();
     files.sort();
     for file in files {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("list") => sources.extend(parse_list(&text)),
             Some("sources") => sources.extend(parse_deb822(&text)),
@@ -32,7 +35,9 @@ pub(crate) fn read(apt_directory: &Path) -> Vec<Source> {
 }
 
 fn list_files(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect()
 }
 
 /// Lines such as `deb [arch=amd64 signed-by=/k.gpg] http://mirror/debian bookworm main`.
@@ -46,12 +51,19 @@ fn parse_line(line: &str) -> Option<Source> {
     let mut signed_by = String::new();
     if let Some(options) = rest.strip_prefix('[') {
         let (options, after) = options.split_once(']')?;
-        let value = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+        let value = options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="));
         signed_by = value.unwrap_or_default().to_owned();
         rest = after;
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
-    Some(Source { uri: words.next()?, suite: words.next()?, components: words.collect(), signed_by })
+    Some(Source {
+        uri: words.next()?,
+        suite: words.next()?,
+        components: words.collect(),
+        signed_by,
+    })
 }
 
 /// Paragraphs of `Field: value` lines; a field goes on in lines that start with a blank.
@@ -82,17 +94,25 @@ impl Paragraph {
                 value.push_str(line.trim());
             }
         } else if let Some((name, value)) = line.split_once(':') {
-            self.fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+            self.fields
+                .push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
 
     fn words(&self, field: &str) -> Vec<String> {
-        let value = self.fields.iter().find(|(name, _)| name == field).map_or("", |(_, value)| value);
+        let value = self
+            .fields
+            .iter()
+            .find(|(name, _)| name == field)
+            .map_or("", |(_, value)| value);
         value.split_whitespace().map(str::to_owned).collect()
     }
 
     fn into_sources(self) -> Vec<Source> {
-        let disabled = self.words("enabled").first().is_some_and(|word| word.eq_ignore_ascii_case("no"));
+        let disabled = self
+            .words("enabled")
+            .first()
+            .is_some_and(|word| word.eq_ignore_ascii_case("no"));
         if disabled || !self.words("types").iter().any(|kind| kind == "deb") {
             return Vec::new();
         }
@@ -104,7 +124,15 @@ impl Paragraph {
             signed_by: signed_by.clone(),
         };
         let suites = self.words("suites");
-        self.words("uris").iter().flat_map(|uri| suites.iter().map(move |suite| source(uri, suite)).collect::<Vec<_>>()).collect()
+        self.words("uris")
+            .iter()
+            .flat_map(|uri| {
+                suites
+                    .iter()
+                    .map(move |suite| source(uri, suite))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 }
 
@@ -120,9 +148,15 @@ mod tests {
                     deb\t[arch=amd64 signed-by=/k.gpg]  https://n.example/x stable main\n";
         let sources = parse_list(text);
         assert_eq!(sources.len(), 2);
-        assert_eq!((sources[0].uri.as_str(), sources[0].suite.as_str()), ("http://m.example/debian", "bookworm"));
+        assert_eq!(
+            (sources[0].uri.as_str(), sources[0].suite.as_str()),
+            ("http://m.example/debian", "bookworm")
+        );
         assert_eq!(sources[0].components, ["main", "contrib"]);
-        assert_eq!((sources[1].uri.as_str(), sources[1].signed_by.as_str()), ("https://n.example/x", "/k.gpg"));
+        assert_eq!(
+            (sources[1].uri.as_str(), sources[1].signed_by.as_str()),
+            ("https://n.example/x", "/k.gpg")
+        );
     }
 
     #[test]
@@ -134,7 +168,10 @@ mod tests {
         let sources = parse_deb822(text);
         let suites: Vec<_> = sources.iter().map(|source| source.suite.as_str()).collect();
         assert_eq!(suites, ["trixie", "trixie-updates"]);
-        assert_eq!(sources[1].signed_by, "/usr/share/keyrings/debian-archive-keyring.gpg");
+        assert_eq!(
+            sources[1].signed_by,
+            "/usr/share/keyrings/debian-archive-keyring.gpg"
+        );
     }
 
     #[test]
@@ -142,11 +179,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let parts = directory.path().join("sources.list.d");
         fs::create_dir(&parts).unwrap();
-        fs::write(directory.path().join("sources.list"), "deb http://one.example a main\n").unwrap();
+        fs::write(
+            directory.path().join("sources.list"),
+            "deb http://one.example a main\n",
+        )
+        .unwrap();
         fs::write(parts.join("b.list"), "deb http://three.example a main\n").unwrap();
-        fs::write(parts.join("a.sources"), "Types: deb\nURIs: http://two.example\nSuites: a\nComponents: main\n").unwrap();
+        fs::write(
+            parts.join("a.sources"),
+            "Types: deb\nURIs: http://two.example\nSuites: a\nComponents: main\n",
+        )
+        .unwrap();
         fs::write(parts.join("c.list.save"), "deb http://saved.example a main\n").unwrap();
-        let uris: Vec<_> = read(directory.path()).into_iter().map(|source| source.uri).collect();
-        assert_eq!(uris, ["http://one.example", "http://two.example", "http://three.example"]);
+        let uris: Vec<_> = read(directory.path())
+            .into_iter()
+            .map(|source| source.uri)
+            .collect();
+        assert_eq!(
+            uris,
+            ["http://one.example", "http://two.example", "http://three.example"]
+        );
     }
 }

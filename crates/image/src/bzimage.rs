@@ -62,7 +62,11 @@ pub fn unpack_vmlinux(bzimage: &[u8]) -> Result<Vec<u8>, BzImageError> {
         name @ "LZ4" => checked_size(payload, |data, size| unpack_lz4_legacy(data, size, name))?,
         name => return Err(BzImageError::Compression { name }),
     };
-    if vmlinux.starts_with(ELF_MAGIC) { Ok(vmlinux) } else { Err(BzImageError::NotElf) }
+    if vmlinux.starts_with(ELF_MAGIC) {
+        Ok(vmlinux)
+    } else {
+        Err(BzImageError::NotElf)
+    }
 }
 
 fn payload(bzimage: &[u8]) -> Result<&[u8], BzImageError> {
@@ -75,10 +79,18 @@ fn payload(bzimage: &[u8]) -> Result<&[u8], BzImageError> {
         return Err(BzImageError::ProtocolTooOld { version });
     }
     let [setup_sectors] = bytes_at(bzimage, 0x1f1)?;
-    let setup_sectors = if setup_sectors == 0 { SETUP_SECTORS_DEFAULT } else { usize::from(setup_sectors) };
+    let setup_sectors = if setup_sectors == 0 {
+        SETUP_SECTORS_DEFAULT
+    } else {
+        usize::from(setup_sectors)
+    };
     let protected_mode_at = (setup_sectors + 1) * SECTOR_BYTES;
-    let start = protected_mode_at.checked_add(length_at(bzimage, 0x248)?).ok_or(BzImageError::OutOfBounds)?;
-    let end = start.checked_add(length_at(bzimage, 0x24c)?).ok_or(BzImageError::OutOfBounds)?;
+    let start = protected_mode_at
+        .checked_add(length_at(bzimage, 0x248)?)
+        .ok_or(BzImageError::OutOfBounds)?;
+    let end = start
+        .checked_add(length_at(bzimage, 0x24c)?)
+        .ok_or(BzImageError::OutOfBounds)?;
     bzimage.get(start..end).ok_or(BzImageError::OutOfBounds)
 }
 
@@ -102,13 +114,23 @@ fn checked_size(
     payload: &[u8],
     unpack: impl FnOnce(&[u8], usize) -> Result<Vec<u8>, BzImageError>,
 ) -> Result<Vec<u8>, BzImageError> {
-    let split = payload.len().checked_sub(TRAILER_BYTES).ok_or(BzImageError::OutOfBounds)?;
+    let split = payload
+        .len()
+        .checked_sub(TRAILER_BYTES)
+        .ok_or(BzImageError::OutOfBounds)?;
     let expected = length_at(payload, split)?;
     if expected > VMLINUX_BYTES_MAX {
         return Err(BzImageError::Size { expected, actual: 0 });
     }
     let unpacked = unpack(&payload[..split], expected)?;
-    if unpacked.len() == expected { Ok(unpacked) } else { Err(BzImageError::Size { expected, actual: unpacked.len() }) }
+    if unpacked.len() == expected {
+        Ok(unpacked)
+    } else {
+        Err(BzImageError::Size {
+            expected,
+            actual: unpacked.len(),
+        })
+    }
 }
 
 fn unpack_zstd(data: &[u8], size: usize, name: &'static str) -> Result<Vec<u8>, BzImageError> {
@@ -116,12 +138,18 @@ fn unpack_zstd(data: &[u8], size: usize, name: &'static str) -> Result<Vec<u8>, 
     let decoder = StreamingDecoder::new(data).map_err(|error| failed(io::Error::other(error)))?;
     let mut unpacked = Vec::with_capacity(size);
     // One byte more than promised shows a payload that lies, without following it to its end.
-    decoder.take(size as u64 + 1).read_to_end(&mut unpacked).map_err(failed)?;
+    decoder
+        .take(size as u64 + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(failed)?;
     Ok(unpacked)
 }
 
 fn unpack_lz4_legacy(data: &[u8], size: usize, name: &'static str) -> Result<Vec<u8>, BzImageError> {
-    let failed = |text: String| BzImageError::Decompress { name, source: io::Error::other(text) };
+    let failed = |text: String| BzImageError::Decompress {
+        name,
+        source: io::Error::other(text),
+    };
     let mut unpacked = Vec::with_capacity(size);
     let mut block = vec![0; LZ4_LEGACY_BLOCK_BYTES];
     let mut at = LZ4_LEGACY_MAGIC.len();
@@ -130,7 +158,8 @@ fn unpack_lz4_legacy(data: &[u8], size: usize, name: &'static str) -> Result<Vec
         at += size_of::<u32>();
         let end = at.checked_add(len).ok_or(BzImageError::OutOfBounds)?;
         let packed = data.get(at..end).ok_or(BzImageError::OutOfBounds)?;
-        let written = lz4_flex::block::decompress_into(packed, &mut block).map_err(|error| failed(error.to_string()))?;
+        let written = lz4_flex::block::decompress_into(packed, &mut block)
+            .map_err(|error| failed(error.to_string()))?;
         unpacked.extend_from_slice(&block[..written]);
         at = end;
     }
@@ -156,14 +185,18 @@ mod tests {
     const VMLINUX: &[u8] = b"\x7fELF the kernel, the kernel, the kernel, the kernel";
 
     fn bzimage(setup_sectors: u8, packed: &[u8], size: usize) -> Vec<u8> {
-        let sectors = if setup_sectors == 0 { 4 } else { usize::from(setup_sectors) };
+        let sectors = if setup_sectors == 0 {
+            4
+        } else {
+            usize::from(setup_sectors)
+        };
         let mut image = vec![0; (sectors + 1) * 512 + 0x40];
         image[0x1f1] = setup_sectors;
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x206..0x208].copy_from_slice(&0x020f_u16.to_le_bytes());
         image[0x248..0x24c].copy_from_slice(&0x40_u32.to_le_bytes());
-        let payload = [packed, &(size as u32).to_le_bytes()].concat();
-        image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        let payload = [packed, &u32::try_from(size).unwrap().to_le_bytes()].concat();
+        image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
         image.extend_from_slice(&payload);
         image.extend_from_slice(b"signature and other things after the payload");
         image
@@ -173,7 +206,7 @@ mod tests {
         let mut frame = LZ4_LEGACY_MAGIC.to_vec();
         for chunk in data.chunks(LZ4_LEGACY_BLOCK_BYTES) {
             let block = lz4_flex::block::compress(chunk);
-            frame.extend_from_slice(&(block.len() as u32).to_le_bytes());
+            frame.extend_from_slice(&u32::try_from(block.len()).unwrap().to_le_bytes());
             frame.extend_from_slice(&block);
         }
         frame
@@ -185,14 +218,20 @@ mod tests {
 
     #[test]
     fn a_zstd_kernel_as_in_debian_13_is_unpacked() {
-        assert_eq!(unpack_vmlinux(&bzimage(39, &zstd(VMLINUX), VMLINUX.len())).unwrap(), VMLINUX);
+        assert_eq!(
+            unpack_vmlinux(&bzimage(39, &zstd(VMLINUX), VMLINUX.len())).unwrap(),
+            VMLINUX
+        );
     }
 
     #[test]
     fn an_lz4_kernel_as_in_debian_12_is_unpacked_over_several_blocks() {
         let mut vmlinux = VMLINUX.to_vec();
         vmlinux.resize(LZ4_LEGACY_BLOCK_BYTES + 1000, 7);
-        assert_eq!(unpack_vmlinux(&bzimage(0, &lz4_legacy(&vmlinux), vmlinux.len())).unwrap(), vmlinux);
+        assert_eq!(
+            unpack_vmlinux(&bzimage(0, &lz4_legacy(&vmlinux), vmlinux.len())).unwrap(),
+            vmlinux
+        );
     }
 
     #[test]
@@ -213,9 +252,15 @@ mod tests {
 
     #[test]
     fn something_else_than_a_kernel_is_refused() {
-        assert!(matches!(unpack_vmlinux(b"\x7fELF").unwrap_err(), BzImageError::NotBzImage));
+        assert!(matches!(
+            unpack_vmlinux(b"\x7fELF").unwrap_err(),
+            BzImageError::NotBzImage
+        ));
         let image = bzimage(1, &zstd(b"text"), 4);
-        assert!(matches!(unpack_vmlinux(&image).unwrap_err(), BzImageError::NotElf));
+        assert!(matches!(
+            unpack_vmlinux(&image).unwrap_err(),
+            BzImageError::NotElf
+        ));
     }
 
     proptest! {

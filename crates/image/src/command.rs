@@ -25,7 +25,12 @@ pub enum CommandError {
     #[error("cannot follow {program}")]
     Follow { program: String, source: io::Error },
     #[error("{program} failed ({status}); its last lines (all in {}):\n{tail}", log.display())]
-    Failed { program: String, status: ExitStatus, log: PathBuf, tail: String },
+    Failed {
+        program: String,
+        status: ExitStatus,
+        log: PathBuf,
+        tail: String,
+    },
 }
 
 /// A tool's run with its output, both streams together, written to `log`.
@@ -39,7 +44,12 @@ pub(crate) struct Tool<'a> {
 
 impl<'a> Tool<'a> {
     pub(crate) fn new(program: &'a str, log: &'a Path) -> Self {
-        Self { program, arguments: Vec::new(), variables: Vec::new(), log }
+        Self {
+            program,
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            log,
+        }
     }
 
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
@@ -60,14 +70,30 @@ impl<'a> Tool<'a> {
     /// Runs the tool to its end, showing each line of output to `on_line`.
     pub(crate) fn run(self, mut on_line: impl FnMut(&str)) -> Result<(), CommandError> {
         let program = self.program.to_owned();
-        let log_failed = |source| CommandError::Log { path: self.log.to_owned(), source };
-        let follow_failed = |source| CommandError::Follow { program: program.clone(), source };
-        let mut log = File::options().create(true).append(true).open(self.log).map_err(log_failed)?;
+        let log_failed = |source| CommandError::Log {
+            path: self.log.to_owned(),
+            source,
+        };
+        let follow_failed = |source| CommandError::Follow {
+            program: program.clone(),
+            source,
+        };
+        let mut log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log)
+            .map_err(log_failed)?;
         let (reader, writer) = io::pipe().map_err(follow_failed)?;
 
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(follow_failed)?).stderr(writer);
-        let mut child = command.spawn().map_err(|source| CommandError::Start { program: program.clone(), source })?;
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone().map_err(follow_failed)?)
+            .stderr(writer);
+        let mut child = command.spawn().map_err(|source| CommandError::Start {
+            program: program.clone(),
+            source,
+        })?;
         drop(command); // it holds the pipe's other ends, without which the reader below would never see the end
 
         let mut tail = VecDeque::with_capacity(TAIL_LINES + 1);
@@ -87,8 +113,17 @@ impl<'a> Tool<'a> {
         if status.success() {
             return Ok(());
         }
-        let tail = tail.into_iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
-        Err(CommandError::Failed { program, status, log: self.log.to_owned(), tail })
+        let tail = tail
+            .into_iter()
+            .map(|line| format!("    {line}"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        Err(CommandError::Failed {
+            program,
+            status,
+            log: self.log.to_owned(),
+            tail,
+        })
     }
 
     /// With setpriv(1) at hand, the tool is ended (and cleans up) when we are killed.
@@ -100,7 +135,10 @@ impl<'a> Tool<'a> {
         } else {
             Command::new(self.program)
         };
-        command.args(&self.arguments).env("PATH", search_path()).env("LC_ALL", "C.UTF-8");
+        command
+            .args(&self.arguments)
+            .env("PATH", search_path())
+            .env("LC_ALL", "C.UTF-8");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -108,11 +146,14 @@ impl<'a> Tool<'a> {
 
 /// Where a program is, looking also where system tools are.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&search_path()).map(|directory| directory.join(name)).find(|path| is_executable(path))
+    std::env::split_paths(&search_path())
+        .map(|directory| directory.join(name))
+        .find(|path| is_executable(path))
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn search_path() -> OsString {
@@ -135,7 +176,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         let mut lines = Vec::new();
-        let tool = Tool::new("sh", &log).args(["-c", "echo one; echo $WORD >&2; printf three"]).env("WORD", "two");
+        let tool = Tool::new("sh", &log)
+            .args(["-c", "echo one; echo $WORD >&2; printf three"])
+            .env("WORD", "two");
         tool.run(|line| lines.push(line.to_owned())).unwrap();
         assert_eq!(lines, ["one", "two", "three"]);
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\ntwo\nthree");
@@ -145,8 +188,18 @@ mod tests {
     fn a_failure_shows_the_last_lines_and_where_the_rest_is() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let error = Tool::new("sh", &log).args(["-c", "seq 100; exit 3"]).run(|_| {}).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("    100"), "{error}");
-        assert!(!error.contains("    80\n") && error.contains(log.to_str().unwrap()), "{error}");
+        let error = Tool::new("sh", &log)
+            .args(["-c", "seq 100; exit 3"])
+            .run(|_| {})
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("    100"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("    80\n") && error.contains(log.to_str().unwrap()),
+            "{error}"
+        );
     }
 }

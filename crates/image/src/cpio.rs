@@ -68,9 +68,18 @@ impl CpioArchive {
     /// As [`add_dir`](Self::add_dir), and when the file is too large for the format.
     pub fn add_file(&mut self, path: &str, permissions: u32, data: Vec<u8>) -> Result<(), CpioError> {
         if u32::try_from(data.len()).is_err() {
-            return Err(CpioError::TooLarge { path: path.to_owned(), bytes: data.len() });
+            return Err(CpioError::TooLarge {
+                path: path.to_owned(),
+                bytes: data.len(),
+            });
         }
-        self.add(path, Entry { data, ..Entry::new(MODE_FILE, permissions) })
+        self.add(
+            path,
+            Entry {
+                data,
+                ..Entry::new(MODE_FILE, permissions)
+            },
+        )
     }
 
     /// Adds a symbolic link.
@@ -79,17 +88,36 @@ impl CpioArchive {
     /// As [`add_dir`](Self::add_dir), and when the target cannot be one.
     pub fn add_symlink(&mut self, path: &str, target: &str) -> Result<(), CpioError> {
         if target.is_empty() || target.len() >= PATH_BYTES_MAX || target.contains('\0') {
-            return Err(CpioError::Path { path: target.to_owned() });
+            return Err(CpioError::Path {
+                path: target.to_owned(),
+            });
         }
-        self.add(path, Entry { data: target.as_bytes().to_vec(), ..Entry::new(MODE_SYMLINK, 0o777) })
+        self.add(
+            path,
+            Entry {
+                data: target.as_bytes().to_vec(),
+                ..Entry::new(MODE_SYMLINK, 0o777)
+            },
+        )
     }
 
     /// Adds a character device node.
     ///
     /// # Errors
     /// As [`add_dir`](Self::add_dir).
-    pub fn add_char_device(&mut self, path: &str, permissions: u32, device: (u32, u32)) -> Result<(), CpioError> {
-        self.add(path, Entry { device, ..Entry::new(MODE_CHAR_DEVICE, permissions) })
+    pub fn add_char_device(
+        &mut self,
+        path: &str,
+        permissions: u32,
+        device: (u32, u32),
+    ) -> Result<(), CpioError> {
+        self.add(
+            path,
+            Entry {
+                device,
+                ..Entry::new(MODE_CHAR_DEVICE, permissions)
+            },
+        )
     }
 
     /// Writes the archive.
@@ -134,7 +162,11 @@ impl CpioArchive {
 
 impl Entry {
     fn new(kind: u32, permissions: u32) -> Self {
-        Self { mode: kind | (permissions & 0o7777), device: (0, 0), data: Vec::new() }
+        Self {
+            mode: kind | (permissions & 0o7777),
+            device: (0, 0),
+            data: Vec::new(),
+        }
     }
 }
 
@@ -145,18 +177,37 @@ fn plain(path: &str) -> Result<String, CpioError> {
     if parts_are_plain && relative.len() < PATH_BYTES_MAX && !relative.contains('\0') && relative != TRAILER {
         Ok(relative.to_owned())
     } else {
-        Err(CpioError::Path { path: path.to_owned() })
+        Err(CpioError::Path {
+            path: path.to_owned(),
+        })
     }
 }
 
 fn write_entry(out: &mut Vec<u8>, inode: u32, path: &str, entry: &Entry) {
-    let links = if entry.mode & MODE_DIRECTORY == MODE_DIRECTORY { 2 } else { 1 };
+    let links = if entry.mode & MODE_DIRECTORY == MODE_DIRECTORY {
+        2
+    } else {
+        1
+    };
     // Lengths were checked when the entry was added, so these saturate never.
     let data_len = u32::try_from(entry.data.len()).unwrap_or(u32::MAX);
     let name_len = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
     // c_ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check.
-    let fields =
-        [inode, entry.mode, 0, 0, links, 0, data_len, 0, 0, entry.device.0, entry.device.1, name_len, 0];
+    let fields = [
+        inode,
+        entry.mode,
+        0,
+        0,
+        links,
+        0,
+        data_len,
+        0,
+        0,
+        entry.device.0,
+        entry.device.1,
+        name_len,
+        0,
+    ];
     out.extend_from_slice(b"070701");
     for field in fields {
         out.extend_from_slice(format!("{field:08X}").as_bytes());

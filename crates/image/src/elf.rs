@@ -31,8 +31,20 @@ pub(crate) fn section<'a>(elf: &'a [u8], name: &str) -> Result<&'a [u8], ElfErro
     let table = to_usize(u64_at(elf, 0x28)?)?;
     let count = usize::from(u16_at(elf, 0x3c)?).min(SECTIONS_MAX);
     let names_index = usize::from(u16_at(elf, 0x3e)?);
-    let header = |index: usize| slice(elf, table.saturating_add(index * SECTION_HEADER_BYTES), SECTION_HEADER_BYTES);
-    let content = |header: &[u8]| slice(elf, to_usize(u64_at(header, 0x18)?)?, to_usize(u64_at(header, 0x20)?)?);
+    let header = |index: usize| {
+        slice(
+            elf,
+            table.saturating_add(index * SECTION_HEADER_BYTES),
+            SECTION_HEADER_BYTES,
+        )
+    };
+    let content = |header: &[u8]| {
+        slice(
+            elf,
+            to_usize(u64_at(header, 0x18)?)?,
+            to_usize(u64_at(header, 0x20)?)?,
+        )
+    };
 
     let names = content(header(names_index)?)?;
     for index in 0..count {
@@ -43,7 +55,9 @@ pub(crate) fn section<'a>(elf: &'a [u8], name: &str) -> Result<&'a [u8], ElfErro
             return content(header);
         }
     }
-    Err(ElfError::NoSection { name: name.to_owned() })
+    Err(ElfError::NoSection {
+        name: name.to_owned(),
+    })
 }
 
 /// Whether running the binary needs a dynamic loader, which an initrd does not have.
@@ -51,7 +65,11 @@ pub(crate) fn needs_loader(elf: &[u8]) -> Result<bool, ElfError> {
     check_magic(elf)?;
     let table = to_usize(u64_at(elf, 0x20)?)?;
     for index in 0..usize::from(u16_at(elf, 0x38)?) {
-        let header = slice(elf, table.saturating_add(index * PROGRAM_HEADER_BYTES), PROGRAM_HEADER_BYTES)?;
+        let header = slice(
+            elf,
+            table.saturating_add(index * PROGRAM_HEADER_BYTES),
+            PROGRAM_HEADER_BYTES,
+        )?;
         if u32_at(header, 0)? == SEGMENT_INTERPRETER {
             return Ok(true);
         }
@@ -61,7 +79,11 @@ pub(crate) fn needs_loader(elf: &[u8]) -> Result<bool, ElfError> {
 
 fn check_magic(elf: &[u8]) -> Result<(), ElfError> {
     // Class 2 is 64-bit, data encoding 1 is little endian.
-    if elf.starts_with(b"\x7fELF\x02\x01") { Ok(()) } else { Err(ElfError::NotElf64) }
+    if elf.starts_with(b"\x7fELF\x02\x01") {
+        Ok(())
+    } else {
+        Err(ElfError::NotElf64)
+    }
 }
 
 fn slice(bytes: &[u8], start: usize, len: usize) -> Result<&[u8], ElfError> {
@@ -70,7 +92,9 @@ fn slice(bytes: &[u8], start: usize, len: usize) -> Result<&[u8], ElfError> {
 }
 
 fn array<const N: usize>(bytes: &[u8], start: usize) -> Result<[u8; N], ElfError> {
-    slice(bytes, start, N)?.try_into().map_err(|_| ElfError::OutOfBounds)
+    slice(bytes, start, N)?
+        .try_into()
+        .map_err(|_| ElfError::OutOfBounds)
 }
 
 fn u16_at(bytes: &[u8], start: usize) -> Result<u16, ElfError> {
@@ -107,7 +131,11 @@ pub(crate) mod testing {
         elf[0x3e..0x40].copy_from_slice(&2_u16.to_le_bytes());
         elf.extend_from_slice(&header(0, 0, 0));
         elf.extend_from_slice(&header(1, content_at, content.len() as u64));
-        elf.extend_from_slice(&header(2 + name.len() as u32, names_at, names.len() as u64));
+        elf.extend_from_slice(&header(
+            2 + u32::try_from(name.len()).unwrap(),
+            names_at,
+            names.len() as u64,
+        ));
         elf
     }
 
@@ -122,6 +150,11 @@ pub(crate) mod testing {
     /// A static executable: no program header at all.
     pub(crate) fn static_executable() -> Vec<u8> {
         object_with_section(".text", b"code")
+    }
+
+    /// Another static executable.
+    pub(crate) fn object_with_changed_code() -> Vec<u8> {
+        object_with_section(".text", b"other code")
     }
 
     /// An executable with one program header, the one that names a loader.
@@ -145,7 +178,12 @@ mod tests {
     fn a_section_is_found_by_its_name() {
         let elf = testing::object_with_section(".modinfo", b"name=kvm\0");
         assert_eq!(section(&elf, ".modinfo"), Ok(&b"name=kvm\0"[..]));
-        assert_eq!(section(&elf, ".absent"), Err(ElfError::NoSection { name: ".absent".to_owned() }));
+        assert_eq!(
+            section(&elf, ".absent"),
+            Err(ElfError::NoSection {
+                name: ".absent".to_owned()
+            })
+        );
     }
 
     #[test]

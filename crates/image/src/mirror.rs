@@ -8,8 +8,18 @@ use crate::apt_sources::{self, Source};
 use crate::tools::KEYRING;
 
 /// Names of Debian suites a host may follow, that is, of its main archive's releases since 2021.
-const DEBIAN_SUITES: [&str; 10] =
-    ["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable"];
+const DEBIAN_SUITES: [&str; 10] = [
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
 /// The keyring's name as sources refer to it, whatever its directory and extension.
 const KEYRING_STEM: &str = "debian-archive-keyring";
 
@@ -60,8 +70,13 @@ impl MirrorSetting {
         }
         let sources = apt_sources::read(apt_directory);
         let main = self.main.clone().or_else(|| main_archive(&sources));
-        let main = main.ok_or_else(|| MirrorError::NotFound { directory: apt_directory.display().to_string() })?;
-        Ok(Mirror { main, security: self.security.clone().or_else(|| security_archive(&sources)) })
+        let main = main.ok_or_else(|| MirrorError::NotFound {
+            directory: apt_directory.display().to_string(),
+        })?;
+        Ok(Mirror {
+            main,
+            security: self.security.clone().or_else(|| security_archive(&sources)),
+        })
     }
 }
 
@@ -69,31 +84,53 @@ impl Mirror {
     /// Lines for `sources.list` that follow a release with its updates.
     pub(crate) fn sources(&self, suite: &str) -> Vec<String> {
         let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main");
-        let mut lines = vec![line(&self.main, suite), line(&self.main, &format!("{suite}-updates"))];
-        lines.extend(self.security.iter().map(|uri| line(uri, &format!("{suite}-security"))));
+        let mut lines = vec![
+            line(&self.main, suite),
+            line(&self.main, &format!("{suite}-updates")),
+        ];
+        lines.extend(
+            self.security
+                .iter()
+                .map(|uri| line(uri, &format!("{suite}-security"))),
+        );
         lines
     }
 
     /// The same without security updates.
     pub(crate) fn without_security(&self) -> Self {
-        Self { main: self.main.clone(), security: None }
+        Self {
+            main: self.main.clone(),
+            security: None,
+        }
     }
 }
 
 /// Others publish for Debian's suites too, so a source that says it is Debian's goes before one that says nothing.
 fn main_archive(sources: &[Source]) -> Option<String> {
-    let candidates = || sources.iter().filter(|source| DEBIAN_SUITES.contains(&source.suite.as_str()) && is_debian(source));
+    let candidates = || {
+        sources
+            .iter()
+            .filter(|source| DEBIAN_SUITES.contains(&source.suite.as_str()) && is_debian(source))
+    };
     let signed = candidates().find(|source| source.signed_by.contains(KEYRING_STEM));
     let updated = |candidate: &&Source| {
         let updates = format!("{}-updates", candidate.suite);
-        sources.iter().any(|source| source.uri == candidate.uri && source.suite == updates)
+        sources
+            .iter()
+            .any(|source| source.uri == candidate.uri && source.suite == updates)
     };
-    signed.or_else(|| candidates().find(updated)).or_else(|| candidates().next()).map(|source| source.uri.clone())
+    signed
+        .or_else(|| candidates().find(updated))
+        .or_else(|| candidates().next())
+        .map(|source| source.uri.clone())
 }
 
 fn security_archive(sources: &[Source]) -> Option<String> {
     let is_security = |source: &&Source| {
-        let suite = source.suite.strip_suffix("-security").or_else(|| source.suite.strip_suffix("/updates"));
+        let suite = source
+            .suite
+            .strip_suffix("-security")
+            .or_else(|| source.suite.strip_suffix("/updates"));
         suite.is_some_and(|suite| DEBIAN_SUITES.contains(&suite)) && is_debian(source)
     };
     sources.iter().find(is_security).map(|source| source.uri.clone())
@@ -106,8 +143,16 @@ fn is_debian(source: &Source) -> bool {
 }
 
 fn is_usable(uri: &str) -> bool {
-    let scheme = ["http://", "https://", "file:/", "mirror+http://", "mirror+https://"];
-    scheme.iter().any(|scheme| uri.starts_with(scheme)) && !uri.contains(char::is_whitespace) && !uri.contains(['[', ']', '"'])
+    let scheme = [
+        "http://",
+        "https://",
+        "file:/",
+        "mirror+http://",
+        "mirror+https://",
+    ];
+    scheme.iter().any(|scheme| uri.starts_with(scheme))
+        && !uri.contains(char::is_whitespace)
+        && !uri.contains(['[', ']', '"'])
 }
 
 #[cfg(test)]
@@ -128,10 +173,16 @@ mod tests {
                     deb http://s.example/debian-security bookworm-security main\n";
         let mirror = resolve(&MirrorSetting::default(), list).unwrap();
         assert_eq!(mirror.main, "http://m.example/debian");
-        assert_eq!(mirror.security.as_deref(), Some("http://s.example/debian-security"));
+        assert_eq!(
+            mirror.security.as_deref(),
+            Some("http://s.example/debian-security")
+        );
         let sources = mirror.sources("trixie");
         assert_eq!(sources.len(), 3);
-        assert!(sources[2].ends_with("http://s.example/debian-security trixie-security main"), "{sources:?}");
+        assert!(
+            sources[2].ends_with("http://s.example/debian-security trixie-security main"),
+            "{sources:?}"
+        );
     }
 
     #[test]
@@ -142,25 +193,52 @@ mod tests {
                     deb cdrom:[Debian]/ bookworm main\n\
                     deb http://m.example/debian bookworm main\n\
                     deb http://m.example/debian bookworm-updates main\n";
-        assert_eq!(resolve(&MirrorSetting::default(), list).unwrap().main, "http://m.example/debian");
+        assert_eq!(
+            resolve(&MirrorSetting::default(), list).unwrap().main,
+            "http://m.example/debian"
+        );
         let signed = format!("{list}deb [signed-by={KEYRING}] http://d.example/debian bookworm main\n");
-        assert_eq!(resolve(&MirrorSetting::default(), &signed).unwrap().main, "http://d.example/debian");
+        assert_eq!(
+            resolve(&MirrorSetting::default(), &signed).unwrap().main,
+            "http://d.example/debian"
+        );
     }
 
     #[test]
     fn elsewhere_the_error_names_the_setting() {
         let ubuntu = "deb http://archive.example/ubuntu noble main universe\n";
-        let error = resolve(&MirrorSetting::default(), ubuntu).unwrap_err().to_string();
+        let error = resolve(&MirrorSetting::default(), ubuntu)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("PODFLARE_DEBIAN_MIRROR"), "{error}");
-        let setting = MirrorSetting { main: Some("http://x.example/debian".to_owned()), security: None };
-        assert_eq!(resolve(&setting, ubuntu).unwrap(), Mirror { main: "http://x.example/debian".to_owned(), security: None });
+        let setting = MirrorSetting {
+            main: Some("http://x.example/debian".to_owned()),
+            security: None,
+        };
+        assert_eq!(
+            resolve(&setting, ubuntu).unwrap(),
+            Mirror {
+                main: "http://x.example/debian".to_owned(),
+                security: None
+            }
+        );
     }
 
     #[test]
     fn a_setting_that_is_no_uri_is_refused() {
-        for uri in ["m.example/debian", "http://m.example/debian trixie main", "cdrom:x"] {
-            let setting = MirrorSetting { main: Some(uri.to_owned()), security: None };
-            assert_eq!(resolve(&setting, ""), Err(MirrorError::Uri { uri: uri.to_owned() }));
+        for uri in [
+            "m.example/debian",
+            "http://m.example/debian trixie main",
+            "cdrom:x",
+        ] {
+            let setting = MirrorSetting {
+                main: Some(uri.to_owned()),
+                security: None,
+            };
+            assert_eq!(
+                resolve(&setting, ""),
+                Err(MirrorError::Uri { uri: uri.to_owned() })
+            );
         }
     }
 }

@@ -62,7 +62,10 @@ impl Module {
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("name", &self.name).field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("Module")
+            .field("name", &self.name)
+            .field("bytes", &self.bytes.len())
+            .finish()
     }
 }
 
@@ -72,14 +75,21 @@ impl ModuleTree {
         let mut tree = Self::default();
         let list = directory.join("modules.builtin");
         let text = fs::read_to_string(&list).map_err(|source| ModuleError::Read { path: list, source })?;
-        tree.builtin = text.lines().filter_map(|line| module_name(Path::new(line))).collect();
+        tree.builtin = text
+            .lines()
+            .filter_map(|line| module_name(Path::new(line)))
+            .collect();
         tree.index(&directory.join("kernel"), 0)?;
         Ok(tree)
     }
 
     /// Returns the modules and all they need in load order; names that are built in are left out.
     pub(crate) fn load_order(&self, names: &[&str]) -> Result<Vec<Module>, ModuleError> {
-        let mut resolution = Resolution { tree: self, seen: BTreeSet::new(), loaded: Vec::new() };
+        let mut resolution = Resolution {
+            tree: self,
+            seen: BTreeSet::new(),
+            loaded: Vec::new(),
+        };
         for name in names {
             resolution.add(&normalised(name), None)?;
         }
@@ -87,7 +97,10 @@ impl ModuleTree {
     }
 
     fn index(&mut self, directory: &Path, depth: usize) -> Result<(), ModuleError> {
-        let failed = |source| ModuleError::Read { path: directory.to_owned(), source };
+        let failed = |source| ModuleError::Read {
+            path: directory.to_owned(),
+            source,
+        };
         if depth > DEPTH_MAX {
             return Ok(());
         }
@@ -120,11 +133,16 @@ impl Resolution<'_> {
             return Ok(());
         }
         let Some(path) = self.tree.files.get(name) else {
-            return Err(ModuleError::Missing { name: name.to_owned(), wanted_by: wanted_by.map(str::to_owned) });
+            return Err(ModuleError::Missing {
+                name: name.to_owned(),
+                wanted_by: wanted_by.map(str::to_owned),
+            });
         };
         let bytes = read_module(path)?;
-        let info = elf::section(&bytes, ".modinfo")
-            .map_err(|source| ModuleError::Format { name: name.to_owned(), source })?;
+        let info = elf::section(&bytes, ".modinfo").map_err(|source| ModuleError::Format {
+            name: name.to_owned(),
+            source,
+        })?;
         let needs = Needs::parse(info);
         for soft in needs.before.iter().filter(|soft| self.tree.knows(soft)) {
             self.add(soft, Some(name))?;
@@ -132,7 +150,10 @@ impl Resolution<'_> {
         for hard in &needs.hard {
             self.add(hard, Some(name))?;
         }
-        self.loaded.push(Module { name: name.to_owned(), bytes });
+        self.loaded.push(Module {
+            name: name.to_owned(),
+            bytes,
+        });
         for soft in needs.after.iter().filter(|soft| self.tree.knows(soft)) {
             self.add(soft, Some(name))?;
         }
@@ -155,7 +176,9 @@ impl Needs {
         for field in section.split(|byte| *byte == 0) {
             match String::from_utf8_lossy(field).split_once('=') {
                 Some(("depends", list)) => {
-                    needs.hard.extend(list.split(',').filter(|name| !name.is_empty()).map(normalised));
+                    needs
+                        .hard
+                        .extend(list.split(',').filter(|name| !name.is_empty()).map(normalised));
                 }
                 Some(("softdep", text)) => needs.add_soft(text),
                 _ => {}
@@ -188,11 +211,18 @@ fn module_name(path: &Path) -> Option<String> {
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    let failed = |source| ModuleError::Read { path: path.to_owned(), source };
+    let failed = |source| ModuleError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let packed = fs::read(path).map_err(failed)?;
     let unpack = |reader: &mut dyn Read| {
         let mut bytes = Vec::new();
-        reader.take(MODULE_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes).map_err(failed)
+        reader
+            .take(MODULE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
+            .map_err(failed)
     };
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("ko") => Ok(packed),
@@ -201,7 +231,9 @@ fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
             let decoder = StreamingDecoder::new(packed.as_slice());
             unpack(&mut decoder.map_err(|error| failed(io::Error::other(error)))?)
         }
-        _ => Err(ModuleError::Compression { path: path.to_owned() }),
+        _ => Err(ModuleError::Compression {
+            path: path.to_owned(),
+        }),
     }
 }
 

@@ -14,7 +14,9 @@ fn read(mut bytes: &[u8]) -> BTreeMap<String, Entry> {
         };
         let (data_len, name_len) = (field(6) as usize, field(11) as usize);
         assert_eq!((field(2), field(3), field(5)), (0, 0, 0), "owner and time");
-        let name = std::str::from_utf8(&bytes[110..110 + name_len - 1]).unwrap().to_owned();
+        let name = std::str::from_utf8(&bytes[110..110 + name_len - 1])
+            .unwrap()
+            .to_owned();
         assert_eq!(bytes[110 + name_len - 1], 0);
         let data_at = (110 + name_len).next_multiple_of(4);
         let data = bytes[data_at..data_at + data_len].to_vec();
@@ -22,7 +24,14 @@ fn read(mut bytes: &[u8]) -> BTreeMap<String, Entry> {
             if let Some((parent, _)) = name.rsplit_once('/') {
                 assert!(entries.contains_key(parent), "{parent} comes before {name}");
             }
-            entries.insert(name, Entry { mode: field(1), device: (field(9), field(10)), data });
+            entries.insert(
+                name,
+                Entry {
+                    mode: field(1),
+                    device: (field(9), field(10)),
+                    data,
+                },
+            );
         }
         bytes = &bytes[(data_at + data_len).next_multiple_of(4)..];
     }
@@ -32,24 +41,60 @@ fn read(mut bytes: &[u8]) -> BTreeMap<String, Entry> {
 #[test]
 fn every_kind_of_entry_is_written_with_the_directories_above_it() {
     let mut archive = CpioArchive::new();
-    archive.add_file("/lib/modules/a.ko", 0o644, b"module".to_vec()).unwrap();
+    archive
+        .add_file("/lib/modules/a.ko", 0o644, b"module".to_vec())
+        .unwrap();
     archive.add_symlink("bin", "usr/bin").unwrap();
     archive.add_char_device("dev/console", 0o600, (5, 1)).unwrap();
     archive.add_dir("dev", 0o700).unwrap();
 
     let entries = read(&archive.to_bytes().unwrap());
-    assert_eq!(entries.keys().collect::<Vec<_>>(), ["bin", "dev", "dev/console", "lib", "lib/modules", "lib/modules/a.ko"]);
-    assert_eq!(entries["lib/modules/a.ko"], Entry { mode: 0o100_644, device: (0, 0), data: b"module".to_vec() });
+    assert_eq!(
+        entries.keys().collect::<Vec<_>>(),
+        [
+            "bin",
+            "dev",
+            "dev/console",
+            "lib",
+            "lib/modules",
+            "lib/modules/a.ko"
+        ]
+    );
+    assert_eq!(
+        entries["lib/modules/a.ko"],
+        Entry {
+            mode: 0o100_644,
+            device: (0, 0),
+            data: b"module".to_vec()
+        }
+    );
     assert_eq!(entries["bin"].mode, 0o120_777);
     assert_eq!(entries["bin"].data, b"usr/bin");
     assert_eq!((entries["dev"].mode, entries["lib"].mode), (0o040_700, 0o040_755));
-    assert_eq!((entries["dev/console"].mode, entries["dev/console"].device), (0o020_600, (5, 1)));
+    assert_eq!(
+        (entries["dev/console"].mode, entries["dev/console"].device),
+        (0o020_600, (5, 1))
+    );
 }
 
 #[test]
 fn paths_that_could_name_something_else_are_refused() {
-    for path in ["", "/", "a//b", "../a", "a/./b", "a/..", "a/", "a\0b", "TRAILER!!!", &"x".repeat(4096)] {
-        assert!(matches!(CpioArchive::new().add_dir(path, 0), Err(CpioError::Path { .. })), "{path:?}");
+    for path in [
+        "",
+        "/",
+        "a//b",
+        "../a",
+        "a/./b",
+        "a/..",
+        "a/",
+        "a\0b",
+        "TRAILER!!!",
+        &"x".repeat(4096),
+    ] {
+        assert!(
+            matches!(CpioArchive::new().add_dir(path, 0), Err(CpioError::Path { .. })),
+            "{path:?}"
+        );
     }
 }
 
@@ -57,9 +102,17 @@ fn paths_that_could_name_something_else_are_refused() {
 fn a_path_is_given_once_and_lies_in_directories() {
     let mut archive = CpioArchive::new();
     archive.add_file("a", 0o644, Vec::new()).unwrap();
-    assert_eq!(archive.add_dir("/a", 0o755), Err(CpioError::Duplicate { path: "a".to_owned() }));
+    assert_eq!(
+        archive.add_dir("/a", 0o755),
+        Err(CpioError::Duplicate { path: "a".to_owned() })
+    );
     archive.add_dir("a/b", 0o755).unwrap();
-    assert_eq!(archive.to_bytes(), Err(CpioError::ParentNotDirectory { path: "a/b".to_owned() }));
+    assert_eq!(
+        archive.to_bytes(),
+        Err(CpioError::ParentNotDirectory {
+            path: "a/b".to_owned()
+        })
+    );
 }
 
 #[test]
@@ -74,8 +127,13 @@ fn in_concatenated_archives_the_later_one_wins() {
 }
 
 fn tree() -> impl Strategy<Value = BTreeMap<String, (u32, Vec<u8>)>> {
-    let path = prop::collection::vec("[a-cé]{1,5}", 1..4).prop_map(|parts| format!("d/{}/f", parts.join("/")));
-    prop::collection::btree_map(path, (0_u32..0o10000, prop::collection::vec(any::<u8>(), 0..40)), 0..12)
+    let path =
+        prop::collection::vec("[a-cé]{1,5}", 1..4).prop_map(|parts| format!("d/{}/f", parts.join("/")));
+    prop::collection::btree_map(
+        path,
+        (0_u32..0o10000, prop::collection::vec(any::<u8>(), 0..40)),
+        0..12,
+    )
 }
 
 proptest! {

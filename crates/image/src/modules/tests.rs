@@ -26,18 +26,40 @@ fn order(modules: &[(&str, &str)], builtin: &[&str], names: &[&str]) -> Result<V
 fn what_a_module_needs_comes_before_it_and_once() {
     let modules = [
         ("net/vmw_vsock/vsock", "name=vsock\0depends=\0"),
-        ("net/vmw_vsock/vmw_vsock_virtio_transport_common", "depends=vsock\0"),
-        ("net/vmw_vsock/vmw_vsock_virtio_transport", "depends=vmw_vsock_virtio_transport_common,vsock\0"),
+        (
+            "net/vmw_vsock/vmw_vsock_virtio_transport_common",
+            "depends=vsock\0",
+        ),
+        (
+            "net/vmw_vsock/vmw_vsock_virtio_transport",
+            "depends=vmw_vsock_virtio_transport_common,vsock\0",
+        ),
     ];
     let order = order(&modules, &[], &["vmw_vsock_virtio_transport", "vsock"]).unwrap();
-    assert_eq!(order, ["vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"]);
+    assert_eq!(
+        order,
+        [
+            "vsock",
+            "vmw_vsock_virtio_transport_common",
+            "vmw_vsock_virtio_transport"
+        ]
+    );
 }
 
 #[test]
 fn names_are_the_same_with_hyphen_and_underscore() {
-    let modules = [("char/virtio-rng", "depends=rng-core\0"), ("char/rng_core", "depends=\0")];
-    assert_eq!(order(&modules, &[], &["virtio_rng"]).unwrap(), ["rng_core", "virtio_rng"]);
-    assert_eq!(order(&modules, &[], &["virtio-rng"]).unwrap(), ["rng_core", "virtio_rng"]);
+    let modules = [
+        ("char/virtio-rng", "depends=rng-core\0"),
+        ("char/rng_core", "depends=\0"),
+    ];
+    assert_eq!(
+        order(&modules, &[], &["virtio_rng"]).unwrap(),
+        ["rng_core", "virtio_rng"]
+    );
+    assert_eq!(
+        order(&modules, &[], &["virtio-rng"]).unwrap(),
+        ["rng_core", "virtio_rng"]
+    );
 }
 
 #[test]
@@ -59,14 +81,25 @@ fn built_in_modules_need_no_file() {
 
 #[test]
 fn a_missing_module_is_named_with_who_needs_it() {
-    let error = order(&[("a", "depends=gone\0")], &[], &["a"]).unwrap_err().to_string();
-    assert!(error.contains("no module gone") && error.contains("a needs it"), "{error}");
+    let error = order(&[("a", "depends=gone\0")], &[], &["a"])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no module gone") && error.contains("a needs it"),
+        "{error}"
+    );
     let error = order(&[], &[], &["nothing"]).unwrap_err().to_string();
-    assert!(error.contains("no module nothing") && !error.contains("needs"), "{error}");
+    assert!(
+        error.contains("no module nothing") && !error.contains("needs"),
+        "{error}"
+    );
 }
 
 #[test]
 fn circular_wishes_end() {
-    let modules = [("a", "softdep=pre: b\0depends=\0"), ("b", "softdep=pre: a\0depends=\0")];
+    let modules = [
+        ("a", "softdep=pre: b\0depends=\0"),
+        ("b", "softdep=pre: a\0depends=\0"),
+    ];
     assert_eq!(order(&modules, &[], &["a"]).unwrap(), ["b", "a"]);
 }
