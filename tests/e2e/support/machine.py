@@ -1,0 +1,48 @@
+"""A look into the machine that holds the VMs: which processes it has, what they hold open."""
+
+from dataclasses import dataclass
+
+from support.cli import Cli
+
+# One line per process: pid, state, name. `comm` holds 15 characters, more than any name of ours.
+_PROCESSES = r"""
+for dir in /proc/[0-9]*; do
+    read -r name < $dir/comm || continue
+    case "$name" in podflare-*) ;; *) continue ;; esac
+    state=$(sed -n 's/^State:[[:space:]]*//p' $dir/status)
+    echo "${dir#/proc/}|$state|$name"
+done 2>/dev/null; true
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of ours."""
+
+    pid: int
+    state: str
+    name: str
+
+
+class Machine:
+    """Reaches into the machine through `podflare machine exec`."""
+
+    def __init__(self, cli: Cli) -> None:
+        self._cli = cli
+
+    def output(self, *command: str) -> str:
+        return self._cli.machine(*command).expect().stdout
+
+    def processes(self, name: str) -> list[Process]:
+        """Processes of that name, zombies among them."""
+        rows = [line.split("|") for line in self.output("sh", "-c", _PROCESSES).splitlines() if line.count("|") == 2]
+        found = [Process(int(pid), state, comm) for pid, state, comm in rows]
+        return [process for process in found if process.name == name]
+
+    def kill(self, pid: int) -> None:
+        self.output("kill", "-9", str(pid))
+
+    def descriptor_count(self, name: str) -> int:
+        """Open descriptors of the only process of that name."""
+        (process,) = self.processes(name)
+        return len(self.output("ls", f"/proc/{process.pid}/fd").split())
