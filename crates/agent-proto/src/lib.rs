@@ -21,9 +21,13 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod message;
 
 pub use frame::{Direction, FrameError, HEADER_LEN, Header};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::fuzz_messages;
 pub use message::{
     Decoded, ExecRequest, Exit, Failure, FailureCode, Identity, Language, MessageError, Ready, Reply,
     Request, Welcome,

@@ -1,0 +1,89 @@
+//! The agent as PID 1: boots the machine, serves over vsock, and turns the machine off.
+//!
+//! PID 1 must not return: the kernel panics when it does. Whatever goes wrong is said on the console, and the
+//! machine turned off, which its monitor reports.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_proto::{AGENT_PORT, READY_PORT};
+use guest::{Config, Guest, Reaping, Services, StartError, announce, init};
+use pod_types::ErrorChain;
+use thiserror::Error;
+use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
+
+use crate::template::{self, TemplateError};
+
+/// How long the host may take to listen for readiness.
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(10);
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the machine does not come up.
+#[derive(Debug, Error)]
+enum MachineError {
+    #[error("cannot boot")]
+    Boot(#[source] init::BootError),
+    #[error("the template is not usable")]
+    Template(#[source] TemplateError),
+    #[error("cannot listen on vsock port {AGENT_PORT}")]
+    Listen(#[source] io::Error),
+    #[error("cannot start the services")]
+    Services(#[source] StartError),
+    #[error("cannot start the accepting thread")]
+    Serve(#[source] io::Error),
+    #[error("cannot tell the host on vsock port {READY_PORT} that the agent is ready")]
+    Announce(#[source] io::Error),
+}
+
+pub(crate) fn run() -> ExitCode {
+    match begin() {
+        Ok(services) => {
+            services.wait_for_power_off();
+            services.stop();
+            init::stop_everything();
+        }
+        Err(error) => init::say(&format!("{}; powering off", ErrorChain(&error))),
+    }
+    if let Err(error) = init::power_off() {
+        init::say(&format!("cannot power off: {error}"));
+    }
+    loop {
+        thread::park();
+    }
+}
+
+fn begin() -> Result<Arc<Services>, MachineError> {
+    init::boot().map_err(MachineError::Boot)?;
+    let config = Config {
+        imports: template::imports().map_err(MachineError::Template)?,
+        ..Config::guest()
+    };
+    let services = Services::start(config, Guest, Reaping::Everything).map_err(MachineError::Services)?;
+    let listener =
+        VsockListener::bind_with_cid_port(VMADDR_CID_ANY, AGENT_PORT).map_err(MachineError::Listen)?;
+    services.serve(listener).map_err(MachineError::Serve)?;
+    tell_host().map_err(MachineError::Announce)?;
+    let growing = Arc::clone(&services);
+    let grower = thread::Builder::new()
+        .name("grow".to_owned())
+        .spawn(move || init::grow_root(&growing));
+    if let Err(error) = grower {
+        init::say(&format!("the root file system is not grown: {error}"));
+    }
+    Ok(services)
+}
+
+fn tell_host() -> io::Result<()> {
+    let deadline = Instant::now() + ANNOUNCE_WAIT;
+    loop {
+        let told = VsockStream::connect_with_cid_port(VMADDR_CID_HOST, READY_PORT)
+            .and_then(|mut stream| announce(&mut stream));
+        match told {
+            Err(_) if Instant::now() < deadline => thread::sleep(ANNOUNCE_PAUSE),
+            told => return told,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Runs one piece of shell code in a bash of its own.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustix::event::PollFlags;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+
+use crate::children::{Child, Children};
+use crate::poll;
+use crate::processes::{Tick, signal_started};
+use crate::run::{End, Job, Writers};
+use crate::services::Config;
+
+/// Code of this length or more is not passed as an argument: the kernel's limit for one is 128 KiB
+/// (`MAX_ARG_STRLEN`).
+const ARGUMENT_MAX: usize = 100 * 1024;
+/// Runs the file that is standard input. Opening it anew starts at its beginning, while the descriptor itself is at
+/// the end of the file, so commands in it that read standard input find nothing.
+const RUN_STDIN: &str = ". /proc/self/fd/0";
+
+/// A running bash, the leader of its own process group.
+#[derive(Debug)]
+pub(crate) struct Bash {
+    child: Child,
+    started: Tick,
+}
+
+impl Bash {
+    /// Starts bash on `code`, which must not contain NUL.
+    pub(crate) fn start(
+        children: &Arc<Children>,
+        config: &Config,
+        code: &str,
+        writers: Writers,
+    ) -> io::Result<Self> {
+        let started = Tick::now();
+        let mut command = config.command(&config.bash);
+        command
+            .process_group(0)
+            .stdout(Stdio::from(writers.stdout))
+            .stderr(Stdio::from(writers.stderr));
+        pass(&mut command, code)?;
+        let child = children.spawn(&mut command)?;
+        Ok(Self { child, started })
+    }
+}
+
+fn pass(command: &mut Command, code: &str) -> io::Result<()> {
+    if code.len() < ARGUMENT_MAX {
+        command.args(["-c", code, "bash"]).stdin(Stdio::null());
+        return Ok(());
+    }
+    let mut file = File::from(memfd_create("code", MemfdFlags::CLOEXEC)?);
+    file.write_all(code.as_bytes())?;
+    command.args(["-c", RUN_STDIN, "bash"]).stdin(Stdio::from(file));
+    Ok(())
+}
+
+impl Job for Bash {
+    fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.child.as_fd()), None]
+    }
+
+    fn ended(&mut self) -> Option<End> {
+        let ready = poll::ready_now(&self.child, PollFlags::IN).unwrap_or(PollFlags::empty());
+        (!ready.is_empty()).then(|| End::Code(self.child.wait().code()))
+    }
+
+    fn interrupt(&mut self) {
+        signal_started(self.child.pid(), self.started, Signal::INT);
+        self.child.signal(Signal::INT);
+    }
+
+    fn kill_children(&mut self) {
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        signal_started(self.child.pid(), self.started, Signal::KILL);
+        self.child.signal(Signal::KILL);
+    }
+}

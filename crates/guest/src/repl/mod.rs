@@ -1,0 +1,207 @@
+//! The REPL: one long-lived Python process, kept alive by a supervisor.
+//!
+//! ```text
+//!           start, imports, warm-up
+//!  (none) ─────────────────────────► current ──► the process ends ──► (none), at once again
+//!     ▲                                                │
+//!     └── could not be started: wait, longer each time ┘
+//! ```
+//!
+//! Whoever has the turn talks to the current process; the supervisor thread only starts processes and waits for
+//! their end. Reseeding goes past the turn, by a signal, because a clone may be in the middle of a run.
+
+mod job;
+mod process;
+mod wire;
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pod_types::ErrorChain;
+use thiserror::Error;
+
+use crate::children::Children;
+use crate::run::Writers;
+use crate::services::Config;
+pub(crate) use job::ReplRun;
+use process::{Process, ReseedError, StartProcessError};
+
+/// How long a run waits for a REPL that is being restarted.
+const RESTART_WAIT: Duration = Duration::from_secs(60);
+/// How long reseeding may take in all; the host destroys the clone otherwise.
+const RESEED_WAIT: Duration = Duration::from_secs(5);
+/// First and longest pause between attempts to start Python.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Times a run is given to another process because the one before was found dead when the code was sent.
+const SENDS_MAX: usize = 3;
+
+/// Why Python code cannot be run now.
+#[derive(Debug, Error)]
+pub(crate) enum ReplError {
+    #[error("Python does not start: {0}")]
+    DoesNotStart(String),
+    #[error("Python has not come up within {} s", RESTART_WAIT.as_secs())]
+    NotInTime,
+    #[error("the Python process ends as soon as it is given code")]
+    KeepsDying,
+    #[error("cannot create the pipes of a run")]
+    Pipes(#[source] io::Error),
+}
+
+#[derive(Debug)]
+pub(crate) struct Repl {
+    children: Arc<Children>,
+    config: Config,
+    slot: Mutex<Slot>,
+    changed: Condvar,
+    /// Numbers runs, and the `<cell N>` of tracebacks.
+    cells: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    current: Option<Arc<Process>>,
+    /// Why the last attempt failed, until one succeeds.
+    failure: Option<String>,
+    stopping: bool,
+}
+
+impl Repl {
+    /// Starts the supervisor; the first process is then on its way.
+    pub(crate) fn supervise(children: Arc<Children>, config: Config) -> io::Result<Arc<Self>> {
+        let repl = Arc::new(Self {
+            children,
+            config,
+            slot: Mutex::default(),
+            changed: Condvar::new(),
+            cells: AtomicU32::new(0),
+        });
+        let supervisor = Arc::clone(&repl);
+        thread::Builder::new()
+            .name("repl".to_owned())
+            .spawn(move || supervisor.keep_alive())?;
+        Ok(repl)
+    }
+
+    /// Gives code to the current process. The pipes are made anew for each attempt.
+    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, crate::run::Output), ReplError> {
+        let cell = self.cells.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..SENDS_MAX {
+            let process = self.current(Instant::now() + RESTART_WAIT)?;
+            let (output, writers) = crate::run::Output::new().map_err(ReplError::Pipes)?;
+            let Writers { stdout, stderr } = &writers;
+            match process.send_run(cell, code, stdout, stderr) {
+                Ok(()) => return Ok((ReplRun::new(process, cell), output)),
+                Err(_) => process.abandon(),
+            }
+        }
+        Err(ReplError::KeepsDying)
+    }
+
+    /// Makes the process draw new randomness; returns once it has.
+    pub(crate) fn reseed(&self) -> Result<(), ReseedError> {
+        let deadline = Instant::now() + RESEED_WAIT;
+        loop {
+            let process = self.current(deadline).map_err(ReseedError::NoProcess)?;
+            match process.reseed(deadline) {
+                // Its successor starts from the kernel's fresh randomness, but it has to be there.
+                Err(ReseedError::Ended) => process.abandon(),
+                result => return result,
+            }
+        }
+    }
+
+    /// Ends the process and starts no other.
+    pub(crate) fn stop(&self) {
+        let mut slot = self.lock();
+        slot.stopping = true;
+        if let Some(process) = &slot.current {
+            process.kill();
+        }
+        self.changed.notify_all();
+        while slot.current.is_some() {
+            slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The process to talk to, waiting for a restart; fails early while Python does not start at all.
+    fn current(&self, deadline: Instant) -> Result<Arc<Process>, ReplError> {
+        let mut slot = self.lock();
+        loop {
+            if let Some(process) = slot.current.as_ref().filter(|process| !process.is_abandoned()) {
+                return Ok(Arc::clone(process));
+            }
+            if let Some(failure) = &slot.failure {
+                return Err(ReplError::DoesNotStart(failure.clone()));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || slot.stopping {
+                return Err(ReplError::NotInTime);
+            }
+            slot = self
+                .changed
+                .wait_timeout(slot, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Waits until the first process is ready.
+    pub(crate) fn wait_until_ready(&self, bound: Duration) -> Result<(), ReplError> {
+        self.current(Instant::now() + bound).map(drop)
+    }
+
+    fn keep_alive(&self) {
+        let mut pause = PAUSE_MIN;
+        while !self.lock().stopping {
+            match Process::start(&self.children, &self.config) {
+                Ok(process) => {
+                    pause = PAUSE_MIN;
+                    self.live(Arc::new(process));
+                }
+                Err(error) => {
+                    self.rest(&error, pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn live(&self, process: Arc<Process>) {
+        {
+            let mut slot = self.lock();
+            slot.failure = None;
+            if slot.stopping {
+                process.kill();
+            }
+            slot.current = Some(Arc::clone(&process));
+            self.changed.notify_all();
+        }
+        process.wait();
+        process.abandon();
+        self.lock().current = None;
+        self.changed.notify_all();
+    }
+
+    fn rest(&self, error: &StartProcessError, pause: Duration) {
+        let mut slot = self.lock();
+        slot.failure = Some(ErrorChain(error).to_string());
+        self.changed.notify_all();
+        let until = Instant::now() + pause;
+        while !slot.stopping && Instant::now() < until {
+            slot = self
+                .changed
+                .wait_timeout(slot, pause)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,300 @@
+//! The services of one agent: what a connection can ask for.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use agent_proto::{ExecRequest, Failure, FailureCode, Identity, Language, Reply, Request};
+use pod_types::ErrorChain;
+use thiserror::Error;
+
+use crate::bash::Bash;
+use crate::children::{Children, Ended, Reaping};
+use crate::connection::{Connection, ConnectionError, Stream};
+use crate::drain::Drain;
+use crate::identity::{IdentityError, System, validate};
+use crate::queue::{Queue, QueueError};
+use crate::repl::{Repl, ReplError};
+use crate::run::{Limits, Output, pump};
+use crate::serve::serve_connection;
+
+/// How long the first REPL may take, imports included.
+const READY_WAIT: Duration = Duration::from_secs(150);
+
+/// Where user code runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub python: PathBuf,
+    pub bash: PathBuf,
+    /// Working directory at the start of the REPL and of every bash run.
+    pub home: PathBuf,
+    /// The whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Imported into the REPL before it is ready, each as it would follow `import`.
+    pub imports: Vec<String>,
+}
+
+/// Why the agent cannot begin to work.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("cannot start the agent's threads")]
+    Threads(#[source] io::Error),
+    #[error("the REPL is not ready")]
+    Repl(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the throw-away run failed")]
+    WarmUp(#[source] io::Error),
+}
+
+/// Python, bash and identity, for any number of connections.
+#[derive(Debug)]
+pub struct Services {
+    config: Config,
+    system: Box<dyn System>,
+    children: Arc<Children>,
+    drain: Arc<Drain>,
+    repl: Arc<Repl>,
+    queue: Queue,
+    /// Set when the host has asked for the end.
+    power_off: Mutex<bool>,
+    power_off_asked: Condvar,
+}
+
+impl Config {
+    /// What a guest's root user has.
+    #[must_use]
+    pub fn guest() -> Self {
+        let environment = [
+            ("HOME", "/root"),
+            ("USER", "root"),
+            ("LOGNAME", "root"),
+            ("SHELL", "/bin/bash"),
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+            ("LANG", "C.UTF-8"),
+        ];
+        Self {
+            python: "/usr/bin/python3".into(),
+            bash: "/bin/bash".into(),
+            home: "/root".into(),
+            environment: environment
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            imports: Vec::new(),
+        }
+    }
+
+    /// A command in the user's environment.
+    pub(crate) fn command(&self, program: &PathBuf) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.home);
+        command
+    }
+}
+
+impl Services {
+    /// Starts everything and returns when the REPL is warm.
+    ///
+    /// # Errors
+    /// When Python cannot be started, or does not answer a first run.
+    pub fn start(config: Config, system: impl System, reaping: Reaping) -> Result<Arc<Self>, StartError> {
+        let children = Children::new(reaping).map_err(StartError::Threads)?;
+        let services = Arc::new(Self {
+            drain: Drain::start().map_err(StartError::Threads)?,
+            repl: Repl::supervise(Arc::clone(&children), config.clone()).map_err(StartError::Threads)?,
+            queue: Queue::new(),
+            config,
+            system: Box::new(system),
+            children,
+            power_off: Mutex::new(false),
+            power_off_asked: Condvar::new(),
+        });
+        let ready = services.repl.wait_until_ready(READY_WAIT);
+        if let Err(error) = ready {
+            services.stop();
+            return Err(StartError::Repl(error.into()));
+        }
+        services.warm_up().map_err(StartError::WarmUp)?;
+        Ok(services)
+    }
+
+    /// Waits until the host asks for the end.
+    pub fn wait_for_power_off(&self) {
+        let mut asked = self.power_off.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*asked {
+            asked = self
+                .power_off_asked
+                .wait(asked)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Runs a command of the agent's own and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fails.
+    pub(crate) fn run_to_end(&self, command: &mut Command) -> io::Result<()> {
+        match self.children.spawn(command)?.wait() {
+            Ended::Exited(0) => Ok(()),
+            ended => Err(io::Error::other(ended.to_string())),
+        }
+    }
+
+    /// Ends the REPL.
+    pub fn stop(&self) {
+        self.repl.stop();
+    }
+
+    /// Sends throw-away runs through the whole path, so that a clone made after this has it all in memory.
+    fn warm_up(self: &Arc<Self>) -> io::Result<()> {
+        let (mut host, agent) = UnixStream::pair()?;
+        let services = Arc::clone(self);
+        let server = thread::Builder::new()
+            .name("warm-up".to_owned())
+            .spawn(move || serve_connection(&services, agent))?;
+        let runs = [(Language::Python, "print(1)"), (Language::Bash, "echo 1")].map(|(language, code)| {
+            Request::Exec(ExecRequest {
+                language,
+                timeout_ms: None,
+                code: code.to_owned(),
+            })
+        });
+        let hello = Request::Hello {
+            version: agent_proto::VERSION,
+        };
+        let expected = [
+            Reply::Stdout(b"1\n".to_vec()),
+            Reply::Exit(agent_proto::Exit { code: 0 }),
+        ];
+        host.write_all(&hello.encode().map_err(io::Error::other)?)?;
+        crate::serve::read_reply(&mut host)?;
+        for run in runs {
+            host.write_all(&run.encode().map_err(io::Error::other)?)?;
+            for expected in &expected {
+                let got = crate::serve::read_reply(&mut host)?;
+                if got != *expected {
+                    return Err(io::Error::other(format!("{got:?} instead of {expected:?}")));
+                }
+            }
+        }
+        drop(host);
+        server.join().map_err(|_| io::Error::other("its thread panicked"))
+    }
+
+    /// Carries out one request, to its last reply.
+    pub(crate) fn handle<S: Stream>(
+        &self,
+        connection: &mut Connection<S>,
+        request: Request,
+    ) -> Result<(), ConnectionError> {
+        match request {
+            Request::Hello { .. } => {
+                connection.reply(&failed(FailureCode::BadRequest, "hello again".to_owned()))
+            }
+            Request::Ping => connection.reply(&Reply::Done),
+            Request::Identify(identity) => connection.reply(&self.identify(&identity)),
+            Request::Exec(exec) => self.exec(connection, &exec),
+            Request::PowerOff => {
+                let replied = connection.reply(&Reply::Done);
+                *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                self.power_off_asked.notify_all();
+                replied
+            }
+        }
+    }
+
+    fn identify(&self, identity: &Identity) -> Reply {
+        let bad_request = |error: IdentityError| failed(FailureCode::BadRequest, error.to_string());
+        if let Err(error) = validate(identity) {
+            return bad_request(error);
+        }
+        if let Err(error) = self.system.assume(identity) {
+            return failed(FailureCode::Internal, ErrorChain(&error).to_string());
+        }
+        match self.repl.reseed() {
+            Ok(()) => Reply::Done,
+            Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
+        }
+    }
+
+    fn exec<S: Stream>(
+        &self,
+        connection: &mut Connection<S>,
+        exec: &ExecRequest,
+    ) -> Result<(), ConnectionError> {
+        if connection.has_surplus() {
+            return Err(ConnectionError::Closed);
+        }
+        let turn = match self.queue.turn(connection) {
+            Ok(turn) => turn,
+            Err(QueueError::Gone) => return Err(ConnectionError::Closed),
+            Err(error @ QueueError::Full) => {
+                return connection.reply(&failed(FailureCode::Busy, error.to_string()));
+            }
+            Err(error @ QueueError::Io(_)) => {
+                return connection.reply(&failed(FailureCode::Internal, ErrorChain(&error).to_string()));
+            }
+        };
+        let ran = match exec.language {
+            Language::Python => self.python(connection, exec),
+            Language::Bash => self.bash(connection, exec),
+        };
+        // The next run need not wait until this one's host has taken the rest of the output.
+        drop(turn);
+        ran?;
+        connection.flush()
+    }
+
+    fn python<S: Stream>(
+        &self,
+        connection: &mut Connection<S>,
+        exec: &ExecRequest,
+    ) -> Result<(), ConnectionError> {
+        match self.repl.start(&exec.code) {
+            Ok((mut run, output)) => pump(connection, output, &mut run, Limits::of(exec), &self.drain),
+            Err(error @ ReplError::DoesNotStart(_)) => {
+                connection.push(&failed(FailureCode::Internal, error.to_string()))
+            }
+            Err(error) => connection.push(&failed(FailureCode::Internal, ErrorChain(&error).to_string())),
+        }
+    }
+
+    fn bash<S: Stream>(
+        &self,
+        connection: &mut Connection<S>,
+        exec: &ExecRequest,
+    ) -> Result<(), ConnectionError> {
+        if exec.code.contains('\0') {
+            let message = "bash code cannot contain NUL characters".to_owned();
+            return connection.push(&failed(FailureCode::BadRequest, message));
+        }
+        let (output, writers) = Output::new()?;
+        match Bash::start(&self.children, &self.config, &exec.code, writers) {
+            Ok(mut bash) => pump(connection, output, &mut bash, Limits::of(exec), &self.drain),
+            Err(error) => {
+                let message = format!("cannot start bash: {error}");
+                connection.push(&failed(FailureCode::Internal, message))
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn of(exec: &ExecRequest) -> Self {
+        Self {
+            timeout_ms: exec.timeout_ms,
+        }
+    }
+}
+
+pub(crate) fn failed(code: FailureCode, message: String) -> Reply {
+    Reply::Failed(Failure { code, message })
+}

@@ -1,0 +1,20 @@
+//! The real services over a Unix socket, with the system's own Python and bash.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod bash;
+mod death;
+mod figures;
+mod identity;
+mod interrupt;
+mod output;
+mod protocol;
+mod python;
+mod queue;
+mod rig;
+mod snippets;
+mod streams;

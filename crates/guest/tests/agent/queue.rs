@@ -1,0 +1,95 @@
+//! One run at a time, in the order they came.
+
+use agent_proto::{FailureCode, Language, Reply, Request};
+
+use crate::rig::{Host, Rig, eventually};
+
+const BLOCK: &str = "import os, time\nprint('on')\nwhile not os.path.exists('go'): time.sleep(0.005)";
+
+fn blocked(rig: &Rig) -> Host {
+    let mut first = rig.host();
+    first.begin(Language::Python, BLOCK, None);
+    first.wait_for_output("on\n");
+    first
+}
+
+#[test]
+fn runs_take_turns_in_the_order_they_came() {
+    let rig = Rig::new();
+    let mut first = blocked(&rig);
+    let mut others: Vec<Host> = Vec::new();
+    for number in 0..4 {
+        let mut host = rig.host();
+        let code = format!("echo {number} >> order");
+        host.begin(Language::Bash, &code, None);
+        // Answered only after the run above was read: requests of one connection are taken in order, and the
+        // thread that took it is in the line by then or gives way to the next one fairly.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        others.push(host);
+    }
+    assert!(!rig.home().join("order").exists());
+    std::fs::write(rig.home().join("go"), "").unwrap();
+    assert_eq!(first.finish().code, 0);
+    for host in &mut others {
+        host.finish().says("");
+    }
+    rig.host().bash("cat order").says("0\n1\n2\n3\n");
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_whoever_leaves_makes_room() {
+    const REFUSED: usize = 12;
+    let rig = Rig::new();
+    let mut first = blocked(&rig);
+    let mut waiting: Vec<Host> = (0..128 + REFUSED).map(|_| rig.host()).collect();
+    for host in &mut waiting {
+        host.begin(Language::Bash, "true", None);
+    }
+    let mut refused = Vec::new();
+    eventually("as many are refused as are too many", || {
+        refused.extend(waiting.extract_if(.., |host| host.has_reply()));
+        refused.len() >= REFUSED
+    });
+    assert_eq!(refused.len(), REFUSED);
+    for host in &mut refused {
+        assert!(matches!(host.reply(), Reply::Failed(failure) if failure.code == FailureCode::Busy));
+    }
+
+    waiting.truncate(64);
+    // A refused connection is still of use.
+    let late = &mut refused[0];
+    eventually("those that have left made room", || {
+        late.send(&Request::Ping);
+        assert_eq!(late.reply(), Reply::Done);
+        late.begin(Language::Bash, "echo in", None);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let taken = !late.has_reply();
+        if !taken {
+            assert!(matches!(late.reply(), Reply::Failed(_)));
+        }
+        taken
+    });
+    std::fs::write(rig.home().join("go"), "").unwrap();
+    assert_eq!(first.finish().code, 0);
+    for host in &mut waiting {
+        host.finish().says("");
+    }
+    late.finish().says("in\n");
+}
+
+#[test]
+fn a_host_that_goes_away_while_waiting_never_runs() {
+    let rig = Rig::new();
+    let mut first = blocked(&rig);
+    let mut leaves = rig.host();
+    leaves.begin(Language::Bash, "echo > ran", None);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    drop(leaves);
+    let mut last = rig.host();
+    last.begin(Language::Bash, "echo last", None);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::write(rig.home().join("go"), "").unwrap();
+    assert_eq!(first.finish().code, 0);
+    last.finish().says("last\n");
+    assert!(!rig.home().join("ran").exists());
+}
