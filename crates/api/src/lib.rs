@@ -1,1 +1,35 @@
-//! Stub.
+//! What travels over HTTP: requests, responses, errors and stream events, as the client sees them.
+//!
+//! Requests are validated by hand ([`InvalidRequest`] names the field and the fix, which serde's own texts do
+//! not); responses and events are plain serde types. [`EventEncoder`] turns raw output bytes into the NDJSON of an
+//! `exec` stream.
+//!
+//! This crate must not know sockets, an HTTP library, or what a sandbox is made of.
+#![forbid(unsafe_code)]
+
+mod fields;
+
+mod create;
+mod exec;
+
+mod capacity;
+mod sandbox;
+
+mod error;
+
+mod encode;
+mod event;
+
+pub use capacity::{Capacity, MemoryCapacity, RunCapacity, SandboxCounts};
+pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use encode::fuzz_event_encoder;
+pub use encode::{Channel, EventEncoder, LINE_BYTES_MAX};
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use event::{Event, EventData, EventKind};
+pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
+pub use fields::InvalidRequest;
+pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats};
+
+/// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,0 +1,211 @@
+//! The daemon from its first line of log to its last.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use host::{
+    Api, Auth, AuthConfig, AuthConfigError, Host, HostConfig, Mode, OpenError, TemplateError, Templates,
+    Timing, VmmProgram, memory_available_mib, serve,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::Options;
+
+/// Of the memory available at the start, what is left to the host itself, in MiB.
+const HOST_RESERVE_MIB: u64 = 256;
+
+/// More threads than this make the daemon no faster: it copies between sockets.
+const WORKERS_MAX: usize = 4;
+
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    #[error("refusing to start")]
+    Auth(#[source] AuthConfigError),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cannot listen on {addr}")]
+    Listen {
+        addr: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot find the templates")]
+    Templates(#[source] TemplateError),
+    #[error("cannot find the VM program {}", path.display())]
+    Vmm {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot learn how much memory is available; give --memory-budget-mib")]
+    Memory,
+    #[error("cannot open the host")]
+    Open(#[source] OpenError),
+    #[error("VM processes were left at the end and had to be killed: {0:?}")]
+    Left(Vec<u32>),
+}
+
+pub(crate) fn run(options: Options) -> Result<(), RunError> {
+    let keys = AuthConfig {
+        keys: options.api_keys.clone(),
+        disabled: options.auth_disabled,
+    };
+    let auth = Auth::new(&keys, options.exposed_as.unwrap_or(options.addr)).map_err(RunError::Auth)?;
+    raise_open_files();
+    runtime()
+        .map_err(RunError::Runtime)?
+        .block_on(serve_until_signal(options, auth))
+}
+
+async fn serve_until_signal(options: Options, auth: Auth) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Runtime)?;
+    let listener = TcpListener::bind(options.addr)
+        .await
+        .map_err(|source| RunError::Listen {
+            addr: options.addr.to_string(),
+            source,
+        })?;
+    let addr = listener.local_addr().unwrap_or(options.addr);
+    let mode = auth.mode();
+    let api = Api::new(auth, options.region.clone());
+    let (stop, done) = (CancellationToken::new(), CancellationToken::new());
+    let config = config(&options)?;
+    let timing = config.timing;
+    let serving = tokio::spawn(serve(
+        listener,
+        Arc::clone(&api),
+        timing,
+        stop.clone(),
+        done.clone(),
+    ));
+    let vmm = Arc::new(vmm(&options)?);
+    let budget = config.memory_budget_mib;
+    // Clearing what a dead daemon has left takes its time; health checks are answered meanwhile.
+    let opened = tokio::task::spawn_blocking(move || Host::open(config, vmm)).await;
+    let host = opened
+        .map_err(|error| RunError::Runtime(error.into()))?
+        .map_err(RunError::Open)?;
+    api.ready(Arc::clone(&host));
+    announce(addr, mode, budget);
+
+    let name = signals.next().await;
+    tracing::info!(
+        "{name}: stopping, runs have {} s to end",
+        timing.shutdown_grace.as_secs_f32()
+    );
+    stop.cancel();
+    let report = host
+        .shutdown(async {
+            let name = signals.next().await;
+            tracing::warn!("{name} again: stopping at once");
+        })
+        .await;
+    done.cancel();
+    drop(serving.await);
+    tracing::info!(
+        sandboxes = report.sandboxes,
+        runs_cut = report.runs_cut,
+        "stopped"
+    );
+    if report.processes_left.is_empty() {
+        Ok(())
+    } else {
+        Err(RunError::Left(report.processes_left))
+    }
+}
+
+fn announce(addr: std::net::SocketAddr, mode: Mode, budget_mib: u64) {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(
+        "podflare-hostd {version} listens on http://{addr}, auth {mode}, {budget_mib} MiB for sandboxes"
+    );
+    if mode == Mode::Disabled {
+        tracing::warn!("AUTHENTICATION IS DISABLED: whoever reaches this address runs code here");
+    }
+}
+
+fn config(options: &Options) -> Result<HostConfig, RunError> {
+    let templates = Templates::find(&options.images, &options.guest_initrd).map_err(RunError::Templates)?;
+    let budget = options
+        .memory_budget_mib
+        .or_else(|| memory_available_mib().map(|mib| mib.saturating_sub(HOST_RESERVE_MIB)))
+        .ok_or(RunError::Memory)?;
+    Ok(HostConfig {
+        data_dir: options.data_dir.clone(),
+        templates,
+        vcpus: options.vcpus,
+        ram_mib: options.ram_mib,
+        memory_budget_mib: budget,
+        boots_at_once: options.boot_concurrency,
+        runs_per_sandbox: 64,
+        region: options.region.clone(),
+        endpoint: options.public_url.clone(),
+        timing: Timing {
+            boot_deadline: options.boot_deadline,
+            shutdown_grace: options.shutdown_grace,
+            ..Timing::default()
+        },
+    })
+}
+
+fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
+    let path = match &options.vmm {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()
+            .unwrap_or_default()
+            .with_file_name("podflare-vmm"),
+    };
+    match path.canonicalize() {
+        Ok(path) => Ok(VmmProgram { path }),
+        Err(source) => Err(RunError::Vmm { path, source }),
+    }
+}
+
+/// One CPU is served best by one thread: no wake-ups between threads.
+fn runtime() -> io::Result<Runtime> {
+    match available_parallelism().map_or(1, NonZeroUsize::get) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        cpus => Builder::new_multi_thread()
+            .worker_threads(cpus.min(WORKERS_MAX))
+            .enable_all()
+            .build(),
+    }
+}
+
+/// Each connection and each sandbox needs a few; the soft limit is often 1024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

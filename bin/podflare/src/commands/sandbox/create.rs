@@ -1,0 +1,58 @@
+//! `podflare sandbox create`.
+
+use api::CreatedSandbox;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Paint, Show};
+
+const EXAMPLES: &str = "\
+Examples:
+  id=$(podflare sandbox create)
+  podflare sandbox exec $id -c 'x = 1'
+  podflare sandbox exec $id -c 'print(x)'
+  podflare sandbox rm $id";
+
+/// Make a sandbox that stays, and print its id
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    shape: super::ShapeArgs,
+
+    /// Size of the root disk, in GiB [default: the template's]
+    #[arg(long, value_name = "GIB")]
+    rootfs_gb: Option<u32>,
+
+    /// Longest life, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout_seconds: Option<u64>,
+
+    /// Seconds without a run after which the sandbox may be removed
+    #[arg(long, value_name = "SECONDS")]
+    idle_timeout_seconds: Option<u64>,
+
+    /// Let no packet out
+    #[arg(long)]
+    no_egress: bool,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let request = api::CreateRequest {
+        rootfs_gb: args.rootfs_gb,
+        timeout_seconds: args.timeout_seconds,
+        idle_timeout_seconds: args.idle_timeout_seconds,
+        egress: !args.no_egress,
+        ..args.shape.request()
+    };
+    context.printer.show(&context.client()?.create(&request)?)?;
+    Ok(Exit::Ok)
+}
+
+/// For people and shells alike: the id alone.
+impl Show for CreatedSandbox {
+    fn words(&self, _: Paint) -> String {
+        self.id.to_string()
+    }
+}

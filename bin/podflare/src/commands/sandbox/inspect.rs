@@ -1,0 +1,61 @@
+//! `podflare sandbox inspect`.
+
+use std::time::Duration;
+
+use api::SandboxInfo;
+use pod_types::SandboxId;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Paint, Show, duration, mebibytes, since, state_name, table};
+
+/// Show everything the host knows about one sandbox
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The sandbox
+    #[arg(value_name = "ID")]
+    id: SandboxId,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    context.printer.show(&context.client()?.get(args.id)?)?;
+    Ok(Exit::Ok)
+}
+
+impl Show for SandboxInfo {
+    fn words(&self, _: Paint) -> String {
+        let seconds = |limit: Option<u64>| limit.map(|limit| duration(Duration::from_secs(limit)));
+        let yes_no = |flag: bool| Some(if flag { "yes" } else { "no" }.to_owned());
+        let stats = self.stats.as_ref();
+        let rows = [
+            ("id", Some(self.id.to_string())),
+            ("state", Some(state_name(self.state).to_owned())),
+            ("last error", self.last_error.clone()),
+            ("template", Some(self.template.clone())),
+            ("age", Some(since(self.created_at_ms))),
+            ("vcpus", Some(self.vcpus.to_string())),
+            ("memory", Some(mebibytes(self.ram_mib.into()))),
+            (
+                "memory resident",
+                stats.map(|stats| mebibytes(stats.memory_resident_bytes >> 20)),
+            ),
+            ("root disk", Some(format!("{} GiB", self.rootfs_gb))),
+            (
+                "written to disk",
+                stats.map(|stats| mebibytes(stats.disk_layer_bytes >> 20)),
+            ),
+            ("lifetime", seconds(self.timeout_seconds)),
+            ("idle timeout", seconds(self.idle_timeout_seconds)),
+            ("persistent", yes_no(self.persistent)),
+            ("egress", yes_no(self.egress)),
+            ("runs in progress", Some(self.running_execs.to_string())),
+            ("vmm process", self.vmm_pid.map(|pid| pid.to_string())),
+        ];
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter_map(|(name, value)| Some([format!("{name}:"), value?]))
+            .collect();
+        table(&rows)
+    }
+}

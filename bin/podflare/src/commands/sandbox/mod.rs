@@ -1,0 +1,58 @@
+//! `podflare sandbox`: sandboxes that stay until they are removed.
+
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod inspect;
+pub(crate) mod ls;
+pub(crate) mod rm;
+
+use api::CreateRequest;
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Make, use, list and remove sandboxes that stay
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(visible_alias = "list")]
+    Ls(ls::Args),
+    Create(create::Args),
+    Exec(exec::Args),
+    #[command(visible_alias = "delete")]
+    Rm(rm::Args),
+    Inspect(inspect::Args),
+}
+
+/// What a new sandbox is made of.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct ShapeArgs {
+    /// Template to start from [default: default]
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
+
+    /// Memory of the sandbox, in MiB [default: the host's]
+    #[arg(long, value_name = "MIB")]
+    ram_mib: Option<u32>,
+}
+
+impl ShapeArgs {
+    pub(crate) fn request(self) -> CreateRequest {
+        CreateRequest {
+            template: self.template,
+            ram_mib: self.ram_mib,
+            ..CreateRequest::default()
+        }
+    }
+}
+
+pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Ls(args) => ls::run(context, args),
+        Command::Create(args) => create::run(context, args),
+        Command::Exec(args) => exec::run(context, args),
+        Command::Rm(args) => rm::run(context, args),
+        Command::Inspect(args) => inspect::run(context, args),
+    }
+}

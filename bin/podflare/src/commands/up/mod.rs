@@ -1,0 +1,224 @@
+//! `podflare up`: from nothing to a host that answers, or to knowing why not.
+//!
+//! ```text
+//! decide ──> build ──> compare with what runs ──(same)──────────────────────> say where it is
+//!                            │
+//!                            └─(nothing, or other)──> stop ──> start ──> wait ──> say where it is
+//! ```
+//!
+//! Deciding and building happen while an older host still serves. What takes long shows its progress.
+
+mod report;
+mod start;
+
+use std::path::PathBuf;
+
+use softhost::{HostKind, HostSetting, Limits, Observed, QEMU_PACKAGES, Status, Stopped, Verdict};
+
+use crate::artifacts::{Artifacts, Request};
+use crate::binaries::Binaries;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::launch::{Launch, Options};
+use crate::local;
+use crate::output::Steps;
+use crate::settings::Directories;
+
+use report::Report;
+
+const EXAMPLES: &str = "\
+Examples:
+  podflare up                       use hardware virtualization if it works, else the software host
+  podflare up --memory-mib 6144     more room for sandboxes in the software host
+  podflare up --port 7171 --state-dir /tmp/second     a second host beside the first
+  PODFLARE_API_KEYS=secret podflare up                callers must show this key
+  podflare up --refresh             rebuild the images with today's security updates
+
+Options that are not given stay as they are in a host that runs already. It is started anew when something
+has changed, such as an option or a program. Sandboxes do not survive that.";
+
+/// Start a host on this machine
+///
+/// Sandboxes are microVMs, so they need hardware virtualization. Where there is none, or where it does not work, a
+/// small Debian machine with emulated virtualization is started and hosts them: slower, but not different.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Port of the API on 127.0.0.1 [default: 7070]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// Memory of the software host, in MiB [default: half of what is free, at most 8 GiB]
+    #[arg(long, visible_alias = "memory", value_name = "MIB")]
+    memory_mib: Option<u32>,
+
+    /// Memory of a sandbox that asks for none, in MiB
+    #[arg(long, value_name = "MIB")]
+    ram_mib: Option<u32>,
+
+    /// Use hardware virtualization, without checking that it works
+    #[arg(long, conflicts_with = "software")]
+    hardware: bool,
+
+    /// Use the software host, even where hardware virtualization works
+    #[arg(long)]
+    software: bool,
+
+    /// PEM file, or directory of them, that sandboxes shall trust (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    ca_certificates: Vec<PathBuf>,
+
+    /// Build the images anew, with today's security updates
+    #[arg(long)]
+    refresh: bool,
+
+    /// Leave a host that runs as it is, whatever has changed
+    #[arg(long)]
+    no_restart: bool,
+
+    /// Stay in the foreground; Ctrl-C stops the host
+    #[arg(long)]
+    foreground: bool,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let directories = context.directories()?;
+    let running = find_running(context, &directories)?;
+    if let Some(status) = running.as_ref().filter(|_| args.no_restart) {
+        context.printer.show(&Report::already(status, context))?;
+        return Ok(Exit::Ok);
+    }
+    let before = running.as_ref().and_then(|_| Launch::read(&directories));
+    let options = args.options(before.as_ref())?;
+    if running.as_ref().is_none_or(|status| status.port != options.port) {
+        softhost::require_free_port(options.port).map_err(|error| Failure::because("port", &error))?;
+    }
+
+    let steps = Steps::new(context.printer);
+    let launch = prepare(context, &directories, &args, options, &steps)?;
+    if let Some(status) = &running {
+        let changes = before.map_or(vec!["how it was started"], |before| launch.differences(&before));
+        if changes.is_empty() && local::is_well(status) {
+            context.printer.show(&Report::already(status, context))?;
+            return Ok(Exit::Ok);
+        }
+        let why = if changes.is_empty() {
+            "does not answer".to_owned()
+        } else {
+            changed(&changes)
+        };
+        context
+            .printer
+            .note(&format!("the host that runs {why}; starting it anew"));
+        steps.begin("stopping the host that runs");
+        stop(&directories)?;
+        steps.finish("stopped the host that ran");
+    }
+    launch.write(&directories)?;
+    if args.foreground {
+        return Err(start::in_foreground(context, &directories));
+    }
+    let status = start::detached(context, &directories, &steps)?;
+    context.printer.show(&Report::started(&status, context))?;
+    Ok(Exit::Ok)
+}
+
+/// The host that runs. What one without a supervisor has left behind is ended.
+fn find_running(context: &Context, directories: &Directories) -> Result<Option<Box<Status>>, Failure> {
+    match local::observe(directories)? {
+        Observed::Supervised(status) => Ok(Some(status)),
+        Observed::NotRunning { .. } => Ok(None),
+        Observed::Abandoned { .. } => {
+            context.printer.warn("a host has lost its supervisor; ending it");
+            stop(directories)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Stops whatever runs in this run directory.
+pub(crate) fn stop(directories: &Directories) -> Result<Stopped, Failure> {
+    softhost::stop(&directories.run, &Limits::default()).map_err(|error| Failure::because("stop", &error))
+}
+
+/// Decides where sandboxes will run and makes sure that everything needed for it is there.
+fn prepare(
+    context: &Context,
+    directories: &Directories,
+    args: &Args,
+    options: Options,
+    steps: &Steps,
+) -> Result<Launch, Failure> {
+    let binaries = Binaries::find()?;
+    binaries.require_static_agent()?;
+    steps.begin("looking for hardware virtualization");
+    let verdict = softhost::decide(args.host(), &binaries.vmm, Limits::default().trial);
+    steps.abandon();
+    let (kind, words) = match &verdict {
+        Verdict::Hardware { .. } => (HostKind::Hardware, "hardware virtualization"),
+        Verdict::Software { .. } => (HostKind::Software, "software host"),
+    };
+    context.printer.note(&format!(
+        "{}: {}",
+        context.printer.err_paint().bold(words),
+        verdict.reason()
+    ));
+    if kind == HostKind::Software {
+        binaries.require_static()?;
+        image::require_packages(QEMU_PACKAGES, steps).map_err(|error| Failure::because("qemu", &error))?;
+    }
+    let request = Request {
+        kind,
+        directories,
+        binaries: &binaries,
+        ca_certificates: &options.ca_certificates,
+        refresh: args.refresh,
+        progress: steps,
+    };
+    let artifacts = Artifacts::ensure(&request)?;
+    steps.abandon();
+    Launch::new(options, (kind, verdict.reason().to_owned()), binaries, artifacts)
+}
+
+fn changed(changes: &[&str]) -> String {
+    let verb = if changes.len() == 1 { "has" } else { "have" };
+    format!("is out of date, because {} {verb} changed", changes.join(" and "))
+}
+
+impl Args {
+    fn host(&self) -> HostSetting {
+        match (self.hardware, self.software) {
+            (true, _) => HostSetting::Hardware,
+            (_, true) => HostSetting::Software,
+            (false, false) => HostSetting::Auto,
+        }
+    }
+
+    /// What is asked for; where nothing is, what the running host has, then the default.
+    fn options(&self, running: Option<&Launch>) -> Result<Options, Failure> {
+        let running = running.map(|launch| &launch.options);
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path)
+                .and_then(|path| path.metadata().map(|_| path))
+                .map_err(|error| Failure::while_doing("certificates", &path.display().to_string(), &error))
+        };
+        let given: Vec<PathBuf> = self
+            .ca_certificates
+            .iter()
+            .map(absolute)
+            .collect::<Result<_, _>>()?;
+        Ok(Options {
+            port: self
+                .port
+                .or(running.map(|options| options.port))
+                .unwrap_or(softhost::DEFAULT_PORT),
+            memory_mib: self.memory_mib.or(running.and_then(|options| options.memory_mib)),
+            ram_mib: self.ram_mib.or(running.and_then(|options| options.ram_mib)),
+            ca_certificates: match running {
+                Some(options) if given.is_empty() => options.ca_certificates.clone(),
+                Some(_) | None => given,
+            },
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! Everything this program says, and in which form.
+
+mod paint;
+mod printer;
+mod progress;
+mod words;
+
+pub(crate) use paint::Paint;
+pub(crate) use printer::{Form, Printer, Show};
+pub(crate) use progress::Steps;
+pub(crate) use words::{duration, mebibytes, since, state_name, table};

@@ -1,0 +1,13 @@
+//! The command line as people and programs meet it: the real binary, and a host that answers from a script.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod help;
+#[cfg(test)]
+mod local;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod sandbox;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,142 @@
+//! The one error shape of the API: `{"error": "<text>", "code": "<stable>", "hint": "<optional>"}`.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fields::InvalidRequest;
+
+/// An error on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    pub code: ErrorCode,
+    /// For people.
+    pub message: Cow<'static, str>,
+    /// What to do about it, where that is not plain.
+    pub hint: Option<Cow<'static, str>>,
+    /// Seconds after which it is worth trying again; becomes the `Retry-After` header.
+    pub retry_after_s: Option<u32>,
+}
+
+/// Stable names of what can go wrong. Clients match on them: add, never rename.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    MalformedJson,
+    InvalidField,
+    UnknownTemplate,
+    /// The body broke off or was not valid HTTP.
+    InvalidBody,
+    MissingKey,
+    InvalidKey,
+    SandboxNotFound,
+    RouteNotFound,
+    MethodNotAllowed,
+    /// The sandbox still boots.
+    SandboxNotReady,
+    BodyTooLarge,
+    /// Too many execs in one sandbox.
+    TooManyExecs,
+    /// The VM of this sandbox is gone.
+    SandboxFailed,
+    /// A new VM did not become ready.
+    BootFailed,
+    /// The guest's agent could not do what it was asked.
+    AgentFailed,
+    Internal,
+    NoCapacity,
+    ShuttingDown,
+}
+
+/// The body of every response that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody<'a> {
+    #[serde(borrow)]
+    pub error: Cow<'a, str>,
+    pub code: ErrorCode,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Cow<'a, str>>,
+}
+
+impl ErrorCode {
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
+            Self::MissingKey | Self::InvalidKey => 401,
+            Self::SandboxNotFound | Self::RouteNotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::SandboxNotReady => 409,
+            Self::BodyTooLarge => 413,
+            Self::TooManyExecs => 429,
+            Self::SandboxFailed | Self::BootFailed | Self::AgentFailed | Self::Internal => 500,
+            Self::NoCapacity | Self::ShuttingDown => 503,
+        }
+    }
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            retry_after_s: None,
+        }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The JSON body.
+    #[must_use]
+    pub fn body(&self) -> ErrorBody<'_> {
+        ErrorBody {
+            error: Cow::Borrowed(&self.message),
+            code: self.code,
+            hint: self.hint.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
+
+impl From<InvalidRequest> for ApiError {
+    fn from(invalid: InvalidRequest) -> Self {
+        let code = match invalid {
+            InvalidRequest::Malformed { .. } => ErrorCode::MalformedJson,
+            InvalidRequest::NotAnObject { .. }
+            | InvalidRequest::Missing { .. }
+            | InvalidRequest::Field { .. } => ErrorCode::InvalidField,
+        };
+        Self::new(code, invalid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_text_the_code_and_a_hint_only_where_there_is_one() {
+        let error = ApiError::new(ErrorCode::SandboxNotFound, "sandbox not found");
+        assert_eq!(
+            serde_json::to_string(&error.body()).unwrap(),
+            r#"{"error":"sandbox not found","code":"sandbox_not_found"}"#
+        );
+        let error = error.hint("create one");
+        let text = serde_json::to_string(&error.body()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<ErrorBody<'_>>(&text).unwrap(),
+            error.body()
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Sandboxes as responses show them.
+
+use pod_types::SandboxId;
+use serde::{Deserialize, Serialize};
+
+/// Answer to `POST /v1/sandboxes`: the VM has booted and its agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedSandbox {
+    pub id: SandboxId,
+    /// Always [`SandboxState::Ready`].
+    pub state: SandboxState,
+    pub template: String,
+    /// Guest memory, in MiB.
+    pub ram_mib: u32,
+    /// Root disk, in GiB, rounded up.
+    pub rootfs_gb: u32,
+    pub vcpus: u8,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// Only when the host is configured with a region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Base URL at which this sandbox is reached; only when the host is configured with a public URL. The official
+    /// client stores it on disk for days, so a wrong one does lasting harm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+/// Answer to `GET /v1/sandboxes/{id}`, and each entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxInfo {
+    pub id: SandboxId,
+    pub state: SandboxState,
+    pub template: String,
+    /// Guest memory, in MiB.
+    pub ram_mib: u32,
+    /// Root disk, in GiB, rounded up.
+    pub rootfs_gb: u32,
+    pub vcpus: u8,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// As asked for at creation, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// As asked for at creation, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u64>,
+    pub persistent: bool,
+    pub egress: bool,
+    /// Process of the VM on its host; absent before it is started and after it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm_pid: Option<u32>,
+    /// Execs in progress, those waiting in the sandbox's queue included.
+    pub running_execs: u32,
+    /// Why the sandbox failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Counters of the VM process; absent from lists and when the VM does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<SandboxStats>,
+}
+
+/// Answer to `GET /v1/sandboxes`, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxList {
+    pub sandboxes: Vec<SandboxInfo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxState {
+    Booting,
+    Ready,
+    /// The VM is gone; the sandbox can only be deleted.
+    Failed,
+    Ending,
+}
+
+/// Counters since the VM started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxStats {
+    pub uptime_ms: u64,
+    /// Guest memory resident on the host, in bytes.
+    pub memory_resident_bytes: u64,
+    /// What the sandbox has written to its disk, in bytes.
+    pub disk_layer_bytes: u64,
+    pub block_reads: u64,
+    pub block_writes: u64,
+    pub block_flushes: u64,
+    pub vcpu_exits: u64,
+}

@@ -1,0 +1,120 @@
+//! One method for each route of the API.
+
+use api::{Capacity, CreateRequest, CreatedSandbox, ExecRequest, SandboxInfo, SandboxList};
+use pod_types::SandboxId;
+
+use crate::endpoint::Endpoint;
+use crate::error::ClientError;
+use crate::exec::ExecStream;
+use crate::transport::{Call, Transport};
+
+/// A host, seen from outside. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    transport: Transport,
+}
+
+/// No body in a request.
+const NOTHING: Option<&()> = None;
+
+impl Client {
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            transport: Transport::new(endpoint),
+        }
+    }
+
+    /// Base URL of the host.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.transport.url()
+    }
+
+    /// Whether a host answers there; needs no key.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when none does, [`ClientError::NotPodflare`] when something else does.
+    pub fn healthz(&self) -> Result<(), ClientError> {
+        let call = Call::new("GET", "/v1/healthz", "asking for its health");
+        match self.transport.text(call, NOTHING)?.trim() {
+            "ok" => Ok(()),
+            other => {
+                let start: String = other.chars().take(80).collect();
+                Err(self
+                    .transport
+                    .not_podflare(call, format!("its health is `{start}` instead of `ok`")))
+            }
+        }
+    }
+
+    /// Makes a sandbox; returns when its VM runs and answers.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn create(&self, request: &CreateRequest) -> Result<CreatedSandbox, ClientError> {
+        let call = Call::new("POST", "/v1/sandboxes", "creating a sandbox").with_a_boot();
+        self.transport.json(call, Some(request))
+    }
+
+    /// All sandboxes this key may see, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn list(&self) -> Result<Vec<SandboxInfo>, ClientError> {
+        let call = Call::new("GET", "/v1/sandboxes", "listing sandboxes");
+        let list: SandboxList = self.transport.json(call, NOTHING)?;
+        Ok(list.sandboxes)
+    }
+
+    /// One sandbox, with the counters of its VM.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::is_not_found`] when there is none of that name.
+    pub fn get(&self, id: SandboxId) -> Result<SandboxInfo, ClientError> {
+        let path = format!("/v1/sandboxes/{id}");
+        self.transport
+            .json(Call::new("GET", &path, "looking at a sandbox"), NOTHING)
+    }
+
+    /// Destroys a sandbox. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn delete(&self, id: SandboxId) -> Result<(), ClientError> {
+        let path = format!("/v1/sandboxes/{id}");
+        let call = Call::new("DELETE", &path, "removing a sandbox");
+        self.transport.text(call, NOTHING).map(drop)
+    }
+
+    /// Starts a run and returns its output as a stream. Dropping the stream cancels the run.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the run could not be started.
+    pub fn exec(&self, id: SandboxId, request: &ExecRequest) -> Result<ExecStream, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/exec");
+        let call = Call::new("POST", &path, "starting a run");
+        let body = self.transport.stream(call, Some(request))?;
+        let call = Call::new("POST", "", "running code");
+        Ok(ExecStream::new(self.transport.clone(), call, Box::new(body)))
+    }
+
+    /// What the kernel and the agent of a sandbox have written to its serial console, the newest part of it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn console(&self, id: SandboxId) -> Result<String, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/console");
+        self.transport
+            .text(Call::new("GET", &path, "reading a console"), NOTHING)
+    }
+
+    /// What the host has left.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn capacity(&self) -> Result<Capacity, ClientError> {
+        let call = Call::new("GET", "/v1/capacity", "asking for its capacity");
+        self.transport.json(call, NOTHING)
+    }
+}

@@ -1,0 +1,7 @@
+//! Talking to the agent inside a guest. The agent is hostile: all it sends is bounded and decoded before use.
+
+mod connection;
+mod handshake;
+
+pub(crate) use connection::{AgentConnection, AgentError};
+pub(crate) use handshake::{connect, identify, read_ready};

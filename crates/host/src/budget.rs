@@ -1,0 +1,180 @@
+//! Admission by memory: the guest memory of all sandboxes together stays within a budget.
+
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// How long a create waits for sandboxes that are just ending to give back their memory.
+const RELEASE_WAIT: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    total_mib: u64,
+    books: Mutex<Books>,
+    released: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Books {
+    used_mib: u64,
+    /// The part of it that will be given back soon.
+    ending_mib: u64,
+}
+
+/// A part of the budget, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    budget: Arc<Budget>,
+    mib: u64,
+    ending: bool,
+}
+
+/// The budget does not have that much left, all in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OverBudget {
+    pub(crate) wanted_mib: u64,
+    pub(crate) used_mib: u64,
+    pub(crate) total_mib: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(total_mib: u64) -> Arc<Self> {
+        Arc::new(Self {
+            total_mib,
+            books: Mutex::default(),
+            released: Notify::new(),
+        })
+    }
+
+    pub(crate) fn total_mib(&self) -> u64 {
+        self.total_mib
+    }
+
+    pub(crate) fn used_mib(&self) -> u64 {
+        self.with(|books| books.used_mib)
+    }
+
+    /// Takes a part, waiting a little when sandboxes that are ending will make room.
+    pub(crate) async fn reserve(self: &Arc<Self>, mib: u64) -> Result<Reservation, OverBudget> {
+        let waited = timeout(RELEASE_WAIT, async {
+            loop {
+                // Listening starts before looking, so that no release falls in between.
+                let released = self.released.notified();
+                let books = match self.take(mib) {
+                    Ok(reservation) => return Ok(reservation),
+                    Err(books) => books,
+                };
+                if books.used_mib - books.ending_mib + mib > self.total_mib {
+                    return Err(self.over(mib));
+                }
+                released.await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| Err(self.over(mib)))
+    }
+
+    fn take(self: &Arc<Self>, mib: u64) -> Result<Reservation, Books> {
+        self.with(|books| {
+            if books.used_mib + mib > self.total_mib {
+                return Err(*books);
+            }
+            books.used_mib += mib;
+            Ok(Reservation {
+                budget: Arc::clone(self),
+                mib,
+                ending: false,
+            })
+        })
+    }
+
+    fn over(&self, wanted_mib: u64) -> OverBudget {
+        OverBudget {
+            wanted_mib,
+            used_mib: self.used_mib(),
+            total_mib: self.total_mib,
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Books) -> T) -> T {
+        // The books are whole between any two statements, so another thread's panic does not spoil them.
+        work(&mut self.books.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reservation {
+    /// It will be dropped soon.
+    pub(crate) fn end(&mut self) {
+        if !self.ending {
+            self.ending = true;
+            self.budget.with(|books| books.ending_mib += self.mib);
+        }
+    }
+
+    /// Gives back all of it now: the VM is gone, though the sandbox is still known.
+    pub(crate) fn shrink(&mut self) {
+        self.give_back();
+        self.mib = 0;
+    }
+
+    fn give_back(&self) {
+        self.budget.with(|books| {
+            books.used_mib -= self.mib;
+            if self.ending {
+                books.ending_mib -= self.mib;
+            }
+        });
+        self.budget.released.notify_waiters();
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// What the host's kernel says a new process could use without swapping, in MiB.
+#[must_use]
+pub fn memory_available_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_with_the_figures_and_fits_again_after_a_release() {
+        let budget = Budget::new(1000);
+        let first = budget.reserve(700).await.unwrap();
+        let refusal = budget.reserve(400).await.unwrap_err();
+        let expected = OverBudget {
+            wanted_mib: 400,
+            used_mib: 700,
+            total_mib: 1000,
+        };
+        assert_eq!(refusal, expected);
+        drop(first);
+        assert_eq!(budget.reserve(1000).await.unwrap().mib, 1000);
+        assert_eq!(budget.used_mib(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_create_waits_for_memory_that_is_being_given_back() {
+        let budget = Budget::new(1000);
+        let mut first = budget.reserve(700).await.unwrap();
+        first.end();
+        let later = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            drop(first);
+        });
+        budget.reserve(400).await.unwrap();
+        later.await.unwrap();
+    }
+}

@@ -1,0 +1,135 @@
+//! Errors as responses; the only place that knows both.
+
+use api::{ApiError, ErrorCode};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lifecycle::RunRefused;
+use pod_types::ErrorChain;
+
+use crate::host::CreateRefused;
+use crate::sandbox::{CreateError, CreateFailure, Sandbox};
+
+/// An error that is the whole response.
+#[derive(Debug)]
+pub(super) struct Failed(pub(super) ApiError);
+
+/// When memory will be free again is not known; a client that hammers helps nobody.
+const NO_CAPACITY_RETRY_S: u32 = 5;
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let Self(error) = self;
+        let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(error.body())).into_response();
+        if let Some(seconds) = error.retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+pub(super) fn not_found() -> Failed {
+    Failed(ApiError::new(
+        ErrorCode::RouteNotFound,
+        "there is nothing at this path",
+    ))
+}
+
+pub(super) fn no_sandbox() -> Failed {
+    Failed(ApiError::new(ErrorCode::SandboxNotFound, "sandbox not found"))
+}
+
+pub(super) fn stopping() -> Failed {
+    Failed(
+        ApiError::new(ErrorCode::ShuttingDown, "the host is shutting down").retry_after(NO_CAPACITY_RETRY_S),
+    )
+}
+
+pub(super) fn run_refused(refused: RunRefused, sandbox: &Sandbox) -> Failed {
+    let text = refused.to_string();
+    Failed(match refused {
+        RunRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+        RunRefused::TooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
+            .hint("wait for one of them to end")
+            .retry_after(1),
+        RunRefused::Failed { .. } => sandbox_failed(text, sandbox),
+        RunRefused::Ended { .. } => return no_sandbox(),
+    })
+}
+
+/// The VM is gone: why, and what its guest last said.
+pub(super) fn sandbox_failed(text: String, sandbox: &Sandbox) -> ApiError {
+    let error = ApiError::new(ErrorCode::SandboxFailed, text);
+    match sandbox.last_words() {
+        Some(words) => error.hint(format!("the guest's last words on its console:\n{words}")),
+        None => error.hint("delete the sandbox and create another"),
+    }
+}
+
+impl From<CreateRefused> for Failed {
+    fn from(refused: CreateRefused) -> Self {
+        Self(match refused {
+            CreateRefused::UnknownTemplate { name, known } => {
+                let known = known.join(", ");
+                let text = format!("template: there is no template {name:?}; known: {known}");
+                ApiError::new(ErrorCode::UnknownTemplate, text)
+            }
+            CreateRefused::SmallDisk { asked, least } => ApiError::new(
+                ErrorCode::InvalidField,
+                format!(
+                    "rootfs_gb: expected at least {least}, the size of the template's own disk, got {asked}"
+                ),
+            ),
+            CreateRefused::OverBudget(over) => {
+                let (wanted, used, total) = (over.wanted_mib, over.used_mib, over.total_mib);
+                let text = format!(
+                    "no room for {wanted} MiB of guest memory: {used} of {total} MiB are in use on this host"
+                );
+                let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+                if wanted > total {
+                    error.hint("this host will never have that much; ask for less")
+                } else {
+                    error.hint("delete a sandbox, or ask for less ram_mib")
+                }
+            }
+            CreateRefused::Stopping => return stopping(),
+            CreateRefused::NoId(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
+            CreateRefused::Failed(failure) => return create_failed(*failure),
+            CreateRefused::Lost => {
+                ApiError::new(ErrorCode::Internal, "the sandbox ended while it was created")
+            }
+        })
+    }
+}
+
+fn create_failed(failure: CreateFailure) -> Failed {
+    let CreateFailure {
+        error,
+        console,
+        stderr,
+    } = failure;
+    if matches!(error, CreateError::Shutdown) {
+        return stopping();
+    }
+    let answer = ApiError::new(ErrorCode::BootFailed, ErrorChain(&error).to_string());
+    let mut hint = String::new();
+    for (what, tail) in [("VM process", stderr), ("guest's console", console)] {
+        if !tail.is_empty() {
+            hint.push_str(&format!("last words of the {what}:\n{tail}\n"));
+        }
+    }
+    Failed(if hint.is_empty() {
+        answer
+    } else {
+        answer.hint(hint)
+    })
+}

@@ -1,0 +1,101 @@
+//! `/v1/sandboxes`, `/v1/sandboxes/{id}` and `/v1/sandboxes/{id}/console`.
+
+use std::io;
+use std::sync::Arc;
+
+use api::{ApiError, CreateRequest, CreatedSandbox, ErrorCode, SandboxInfo, SandboxList, SandboxState};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+
+use super::body;
+use super::error::{Failed, no_sandbox};
+use super::front::sandbox_id;
+use crate::auth::Tenant;
+use crate::host::Host;
+use crate::sandbox::Sandbox;
+
+pub(super) async fn create(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+    request: Request<Body>,
+) -> Result<Json<CreatedSandbox>, Failed> {
+    let (head, content) = request.into_parts();
+    let wanted = CreateRequest::parse(&body::read(&head.headers, content).await?)?;
+    let sandbox = host.create(wanted, tenant).await?;
+    Ok(Json(created(&host, &sandbox)))
+}
+
+pub(super) async fn list(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+) -> Json<SandboxList> {
+    let sandboxes = host.list(tenant).iter().map(|sandbox| sandbox.info()).collect();
+    Json(SandboxList { sandboxes })
+}
+
+pub(super) async fn show(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+    request: Request<Body>,
+) -> Result<Json<SandboxInfo>, Failed> {
+    let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
+    let mut info = sandbox.info();
+    if info.state == SandboxState::Ready {
+        info.stats = sandbox.stats().await;
+    }
+    Ok(Json(info))
+}
+
+/// Anything that is gone, was never there or is not this tenant's is as deleted as it can be.
+pub(super) async fn delete(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+    request: Request<Body>,
+) -> StatusCode {
+    if let Ok(id) = sandbox_id(&request) {
+        host.delete(id, tenant).await;
+    }
+    StatusCode::NO_CONTENT
+}
+
+/// The guest's console as the VM process has kept it.
+pub(super) async fn console(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+    request: Request<Body>,
+) -> Result<Response, Failed> {
+    let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
+    let bytes = match tokio::fs::read(sandbox.files.console()).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let text = format!("cannot read the console: {error}");
+            return Err(Failed(ApiError::new(ErrorCode::Internal, text)));
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, text).into_response())
+}
+
+fn created(host: &Host, sandbox: &Sandbox) -> CreatedSandbox {
+    let spec = &sandbox.spec;
+    CreatedSandbox {
+        id: sandbox.id,
+        state: SandboxState::Ready,
+        template: spec.template.name.clone(),
+        ram_mib: spec.ram_mib,
+        rootfs_gb: spec.rootfs_gb,
+        vcpus: spec.vcpus,
+        created_at_ms: sandbox.created_at_ms,
+        region: host.config().region.clone(),
+        endpoint: host.config().endpoint.clone(),
+    }
+}

@@ -1,0 +1,146 @@
+//! The daemon's data directory: one daemon at a time, one subdirectory per VM.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use pod_types::SandboxId;
+use thiserror::Error;
+
+use super::leftovers;
+use crate::vm::{SOCKET_PATH_MAX, VmFiles};
+
+/// Holds the lock for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    vms: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    #[error("cannot use {}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} belongs to another daemon that runs as process {pid}; stop it, or choose another data directory", path.display())]
+    Held { path: PathBuf, pid: String },
+    #[error("{} is too long: the sockets under it would need {needed} bytes, and a socket's path has {SOCKET_PATH_MAX}", path.display())]
+    TooLong { path: PathBuf, needed: usize },
+    #[error("processes of a daemon that died cannot be ended: {pids:?}")]
+    Undead { pids: Vec<u32> },
+}
+
+impl DataDir {
+    /// Makes the directory, takes its lock and clears what a daemon that died has left in it.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { path, source }
+        };
+        make_private(path).map_err(at(path))?;
+        // The real path is what the command lines of VM processes will carry.
+        let path = path.canonicalize().map_err(at(path))?;
+        let lock = lock(&path)?;
+        let vms = path.join("vms");
+        make_private(&vms).map_err(at(&vms))?;
+        let longest = VmFiles {
+            dir: vms.join(SAMPLE_ID),
+        };
+        let needed = longest.ready_socket().as_os_str().len();
+        if needed > SOCKET_PATH_MAX {
+            return Err(DataDirError::TooLong { path, needed });
+        }
+        leftovers::clear(&vms)?;
+        Ok(Self { vms, _lock: lock })
+    }
+
+    /// Where the directories of VMs are.
+    pub(crate) fn vms(&self) -> &Path {
+        &self.vms
+    }
+
+    /// The directory of one VM, not made yet.
+    pub(crate) fn vm(&self, id: SandboxId) -> VmFiles {
+        VmFiles {
+            dir: self.vms.join(id.to_string()),
+        }
+    }
+}
+
+/// As long as every id.
+const SAMPLE_ID: &str = "sbx_00000000000000000000000000000000";
+
+/// A directory only its owner can enter; it may exist already.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn lock(dir: &Path) -> Result<File, DataDirError> {
+    let path = dir.join("hostd.lock");
+    let failed = |source| DataDirError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(failed)?;
+            let path = dir.to_owned();
+            let pid = pid.trim().to_owned();
+            return Err(DataDirError::Held { path, pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Removes a VM's directory with all in it; one that is gone already is fine.
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_second_daemon_is_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path()).unwrap();
+        let mode = first.vms().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let refusal = DataDir::open(dir.path()).unwrap_err();
+        let DataDirError::Held { pid, .. } = &refusal else {
+            panic!("held, not {refusal}");
+        };
+        assert_eq!(*pid, std::process::id().to_string());
+        drop(first);
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_too_deep_for_sockets_is_refused_before_any_vm_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a".repeat(60));
+        let refusal = DataDir::open(&deep).unwrap_err();
+        assert!(matches!(refusal, DataDirError::TooLong { .. }), "{refusal}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The daemon through its real router on a real TCP socket, with simulated VMs.
+
+mod bench;
+mod client;
+mod deaths;
+mod requests;
+mod runs;
+mod sandboxes;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::simulation::{Boot, Simulation};
+use crate::{Api, Auth, AuthConfig, Host, HostConfig, ShutdownReport, Templates, Timing, serve};
+
+/// Nothing in these tests takes longer on a machine that works.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// A daemon with its data in a directory of its own.
+struct Daemon {
+    address: SocketAddr,
+    host: Arc<Host>,
+    simulation: Arc<Simulation>,
+    stop: CancellationToken,
+    done: CancellationToken,
+    serving: JoinHandle<()>,
+    dir: TempDir,
+}
+
+struct Setup {
+    timing: Timing,
+    keys: Option<&'static str>,
+    region: Option<&'static str>,
+    boot: Boot,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            timing: Timing {
+                boot_deadline: Duration::from_secs(10),
+                heartbeat: Duration::from_millis(100),
+                shutdown_grace: Duration::from_millis(200),
+                ..Timing::default()
+            },
+            keys: None,
+            region: None,
+            boot: Boot::Normal,
+        }
+    }
+}
+
+impl Daemon {
+    async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    async fn with(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        for name in ["vmlinux", "default.ext4", "science.ext4", "guest.cpio"] {
+            std::fs::write(images.join(name), vec![0; 4096]).unwrap();
+        }
+        let config = HostConfig {
+            data_dir: dir.path().join("data"),
+            templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
+            vcpus: 1,
+            ram_mib: 512,
+            memory_budget_mib: 4096,
+            boots_at_once: 2,
+            runs_per_sandbox: 4,
+            region: setup.region.map(str::to_owned),
+            endpoint: setup.region.map(|region| format!("https://{region}.example")),
+            timing: setup.timing,
+        };
+        let simulation = Arc::new(Simulation::default());
+        *simulation.boot.lock().unwrap() = setup.boot;
+        let keys = AuthConfig {
+            keys: setup.keys.map(str::to_owned),
+            disabled: false,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let api = Api::new(Auth::new(&keys, address).unwrap(), config.region.clone());
+        let (stop, done) = (CancellationToken::new(), CancellationToken::new());
+        let server = serve(
+            listener,
+            Arc::clone(&api),
+            setup.timing,
+            stop.clone(),
+            done.clone(),
+        );
+        let serving = tokio::spawn(server);
+        let starting = client::get(address, "/v1/healthz").await;
+        assert_eq!((starting.status, starting.text().as_str()), (503, "starting"));
+        let host = Host::open(config, simulation.clone()).unwrap();
+        api.ready(Arc::clone(&host));
+        Self {
+            address,
+            host,
+            simulation,
+            stop,
+            done,
+            serving,
+            dir,
+        }
+    }
+
+    async fn get(&self, path: &str) -> client::Response {
+        client::get(self.address, path).await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> client::Response {
+        client::request(self.address, "POST", path, body).await
+    }
+
+    async fn delete(&self, path: &str) -> client::Response {
+        client::request(self.address, "DELETE", path, "").await
+    }
+
+    /// Creates a sandbox and gives its path.
+    async fn sandbox(&self) -> String {
+        let created = self.post("/v1/sandboxes", "{}").await;
+        assert_eq!(created.status, 200, "{}", created.text());
+        let id = created.json()["id"].as_str().unwrap().to_owned();
+        format!("/v1/sandboxes/{id}")
+    }
+
+    async fn run(&self, sandbox: &str, code: &str) -> client::Response {
+        let body = serde_json::json!({ "code": code }).to_string();
+        self.post(&format!("{sandbox}/exec"), &body).await
+    }
+
+    /// Directories of VMs on disk.
+    fn vm_dirs(&self) -> usize {
+        let vms = self.dir.path().join("data/vms");
+        std::fs::read_dir::<&Path>(&vms).unwrap().count()
+    }
+
+    fn alive(&self) -> u32 {
+        self.simulation.seen.alive.load(Ordering::SeqCst)
+    }
+
+    fn cancelled(&self) -> u32 {
+        self.simulation.seen.cancelled.load(Ordering::SeqCst)
+    }
+
+    async fn stop(self) -> ShutdownReport {
+        self.stop.cancel();
+        let report = self.host.shutdown(std::future::pending()).await;
+        self.done.cancel();
+        self.serving.await.unwrap();
+        assert_eq!(self.simulation.seen.alive.load(Ordering::SeqCst), 0);
+        report
+    }
+}
+
+/// Waits until a condition holds.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < BOUND, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

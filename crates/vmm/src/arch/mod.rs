@@ -1,0 +1,47 @@
+//! What an x86-64 CPU looks like when the kernel's first instruction runs on it.
+
+mod cpuid;
+mod msr;
+mod registers;
+
+pub(crate) use cpuid::{GuestCpuid, Topology};
+pub(crate) use registers::{setup_boot_cpu, write_boot_tables};
+
+use kvm_ioctls::VcpuFd;
+use thiserror::Error;
+use vm_memory::GuestMemoryError;
+
+#[derive(Debug, Error)]
+pub enum CpuError {
+    #[error("KVM does not tell which CPU features it supports")]
+    SupportedCpuid(#[source] kvm_ioctls::Error),
+    #[error("the host's CPU has more CPUID leaves than fit")]
+    CpuidTooLong,
+    #[error("KVM refuses the guest's CPUID")]
+    SetCpuid(#[source] kvm_ioctls::Error),
+    #[error("KVM refuses the {what}")]
+    Set {
+        what: &'static str,
+        #[source]
+        source: kvm_ioctls::Error,
+    },
+    #[error("KVM does not give the {what}")]
+    Get {
+        what: &'static str,
+        #[source]
+        source: kvm_ioctls::Error,
+    },
+    #[error("KVM took {taken} of {given} model-specific registers")]
+    MsrRefused { taken: usize, given: usize },
+    #[error("cannot write the boot page tables")]
+    WriteTables(#[source] GuestMemoryError),
+}
+
+/// What every CPU needs, also those the kernel starts later.
+pub(crate) fn setup_any_cpu(vcpu: &VcpuFd, cpuid: &GuestCpuid, apic_id: u8) -> Result<(), CpuError> {
+    vcpu.set_cpuid2(&cpuid.for_cpu(apic_id)?)
+        .map_err(CpuError::SetCpuid)?;
+    msr::set_reset_values(vcpu)?;
+    registers::set_extended_control(vcpu, cpuid)?;
+    registers::set_local_apic(vcpu)
+}

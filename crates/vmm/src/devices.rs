@@ -1,0 +1,183 @@
+//! The virtio devices of a VM and where they sit: windows, interrupt lines, queue doorbells.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kvm_ioctls::{IoEventAddress, VmFd};
+use thiserror::Error;
+use vmm_proto::{Stats, VmConfig};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::acpi::MmioWindow;
+use crate::bus::{Bus, BusDevice, OverlapError};
+use crate::layout::{GSI_COUNT, VIRTIO_GSI_START, VIRTIO_START};
+use crate::memory::GuestMemory;
+use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
+use crate::virtio::rng::Rng;
+use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
+use crate::virtio::{MMIO_WINDOW_BYTES, MmioDevice, MmioError, VirtioDevice};
+
+/// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
+const QUEUE_NOTIFY: u64 = 0x50;
+
+#[derive(Debug, Error)]
+pub enum DevicesError {
+    #[error("there is no interrupt line or address left for device {index}")]
+    NoRoom { index: u32 },
+    #[error("cannot make an event")]
+    Event(#[source] io::Error),
+    #[error("cannot make the root disk")]
+    Block(#[source] BlockError),
+    #[error("cannot make the source of random numbers")]
+    Rng(#[source] io::Error),
+    #[error("cannot make the socket device")]
+    Vsock(#[source] VsockError),
+    #[error("cannot put device {index} on its transport")]
+    Transport {
+        index: u32,
+        #[source]
+        source: MmioError,
+    },
+    #[error("KVM cannot wire device {index}")]
+    Wire {
+        index: u32,
+        #[source]
+        source: kvm_ioctls::Error,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Devices {
+    slots: Vec<Slot>,
+    block: Arc<BlockCounters>,
+    vsock: Arc<VsockCounters>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    device: MmioDevice,
+    window: MmioWindow,
+}
+
+impl Devices {
+    /// Opens what the configuration names and wires it to the VM's interrupt controller and doorbells.
+    pub(crate) fn open(config: &VmConfig, memory: &GuestMemory, vm: &VmFd) -> Result<Self, DevicesError> {
+        let block = Block::open(BlockConfig {
+            base: config.disk.base.clone(),
+            layer: config.disk.layer.clone(),
+            size_bytes: config.disk.size_bytes,
+        })
+        .map_err(DevicesError::Block)?;
+        let vsock = Vsock::bind(VsockConfig {
+            guest_cid: config.vsock.guest_cid,
+            socket: config.vsock.socket.clone(),
+        })
+        .map_err(DevicesError::Vsock)?;
+        let (block_counters, vsock_counters) = (block.counters(), vsock.counters());
+        let rng = Rng::new().map_err(DevicesError::Rng)?;
+        // The guest numbers its disks in this order.
+        let devices: Vec<Box<dyn VirtioDevice>> = vec![Box::new(block), Box::new(vsock), Box::new(rng)];
+        let slots = (0..)
+            .zip(devices)
+            .map(|(index, device)| Slot::attach(index, device, memory, vm))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            slots,
+            block: block_counters,
+            vsock: vsock_counters,
+        })
+    }
+
+    /// What the guest is told about.
+    pub(crate) fn windows(&self) -> Vec<MmioWindow> {
+        self.slots.iter().map(|slot| slot.window).collect()
+    }
+
+    /// The bus of everything that is not RAM.
+    pub(crate) fn bus(&self) -> Result<Bus, OverlapError> {
+        let mut bus = Bus::default();
+        for slot in &self.slots {
+            let start = u64::from(slot.window.start);
+            let range = start..start + u64::from(slot.window.bytes);
+            bus.insert(range, Arc::new(slot.device.clone()))?;
+        }
+        Ok(bus)
+    }
+
+    /// Fills in what the devices counted.
+    pub(crate) fn count(&self, stats: &mut Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        stats.disk_layer_bytes = read(&self.block.layer_bytes);
+        stats.block_reads = read(&self.block.reads);
+        stats.block_writes = read(&self.block.writes);
+        stats.block_flushes = read(&self.block.flushes);
+        stats.vsock_rx_bytes = read(&self.vsock.rx_bytes);
+        stats.vsock_tx_bytes = read(&self.vsock.tx_bytes);
+        stats.vsock_connections = read(&self.vsock.connections_open);
+    }
+
+    /// The handles the main loop subscribes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &MmioDevice> {
+        self.slots.iter().map(|slot| &slot.device)
+    }
+}
+
+impl Slot {
+    fn attach(
+        index: u32,
+        device: Box<dyn VirtioDevice>,
+        memory: &GuestMemory,
+        vm: &VmFd,
+    ) -> Result<Self, DevicesError> {
+        let window = window(index).ok_or(DevicesError::NoRoom { index })?;
+        let wire = |source| DevicesError::Wire { index, source };
+        let transport = |source| DevicesError::Transport { index, source };
+        let interrupt = EventFd::new(EFD_NONBLOCK).map_err(DevicesError::Event)?;
+        vm.register_irqfd(&interrupt, window.gsi).map_err(wire)?;
+        let device = MmioDevice::new(device, memory.clone(), interrupt).map_err(transport)?;
+        let doorbell = IoEventAddress::Mmio(u64::from(window.start) + QUEUE_NOTIFY);
+        for (queue, notifier) in (0_u32..).zip(device.queue_notifiers().map_err(transport)?) {
+            vm.register_ioevent(&notifier, &doorbell, queue).map_err(wire)?;
+        }
+        Ok(Self { device, window })
+    }
+}
+
+/// Address and interrupt line of the device with this number.
+fn window(index: u32) -> Option<MmioWindow> {
+    let gsi = VIRTIO_GSI_START
+        .checked_add(index)
+        .filter(|gsi| *gsi < GSI_COUNT)?;
+    let start = VIRTIO_START + MMIO_WINDOW_BYTES * u64::from(index);
+    Some(MmioWindow {
+        start: u32::try_from(start).ok()?,
+        bytes: u32::try_from(MMIO_WINDOW_BYTES).ok()?,
+        gsi,
+    })
+}
+
+impl BusDevice for MmioDevice {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        MmioDevice::read(self, offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        MmioDevice::write(self, offset, data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_do_not_overlap_and_end_with_the_interrupt_lines() {
+        let windows: Vec<_> = (0..).map_while(window).collect();
+        assert_eq!(windows.len(), 8);
+        for pair in windows.windows(2) {
+            assert_eq!(pair[0].start + pair[0].bytes, pair[1].start);
+            assert_eq!(pair[0].gsi + 1, pair[1].gsi);
+        }
+    }
+}

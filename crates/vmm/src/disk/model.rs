@@ -1,0 +1,93 @@
+//! The disk against the simplest disk there is, a `Vec<u8>`: what is done to one is done to the other, and both must
+//! read the same at all times. One body for the property test and the fuzz target.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "test code, though the fuzz crate compiles it without `cfg(test)`"
+)]
+
+use std::fs::File;
+
+use super::{BLOCK_BYTES, Disk};
+use crate::virtio::Scatter;
+
+/// 24 blocks: small enough that operations meet, and the base ends in the middle of one.
+const DISK_BYTES: usize = 24 * 4096;
+const BASE_BYTES: usize = 10 * 4096 + 1234;
+/// Bytes of input that make one operation.
+const OPERATION_BYTES: usize = 6;
+
+/// Runs the operations that `data` spells.
+///
+/// # Panics
+/// The disk does not do what the model does.
+pub fn fuzz_disk(data: &[u8]) {
+    let base: Vec<u8> = (0..=250).cycle().take(BASE_BYTES).collect();
+    let mut model = base.clone();
+    model.resize(DISK_BYTES, 0);
+    let mut disk = Disk::new(file_with(&base), file_with(&[]), DISK_BYTES as u64).unwrap();
+
+    for (step, operation) in data.chunks_exact(OPERATION_BYTES).enumerate() {
+        let word = |at: usize| usize::from(u16::from_le_bytes([operation[at], operation[at + 1]]));
+        // Some operations are of whole blocks, as most of a guest's are.
+        let (mut offset, mut len) = (word(1) * 2 % DISK_BYTES, word(3) % (6 * 4096));
+        if operation[5] & 1 == 0 {
+            (offset, len) = (offset / 4096 * 4096, len / 4096 * 4096);
+        }
+        let len = len.min(DISK_BYTES - offset);
+        let (range, at, len) = (offset..offset + len, offset as u64, len as u64);
+        match operation[0] % 8 {
+            0..=2 => {
+                let mut bytes = vec![u8::try_from(step % 255).unwrap() + 1; range.len()];
+                model[range].copy_from_slice(&bytes);
+                disk.write(at, &in_two(&mut bytes)).unwrap();
+            }
+            3 => {
+                let whole = (offset.next_multiple_of(4096)).min(range.end)..range.end / 4096 * 4096;
+                if whole.start < whole.end {
+                    model[whole].fill(0);
+                }
+                disk.discard(at, len).unwrap();
+            }
+            4 => {
+                model[range].fill(0);
+                disk.write_zeros(at, len).unwrap();
+            }
+            5 => disk.flush().unwrap(),
+            6 => disk.seal(file_with(&[])),
+            _ => {
+                let mut bytes = vec![0xee; range.len()];
+                disk.read(at, &in_two(&mut bytes)).unwrap();
+                assert!(bytes == model[range], "a read differs after {step} steps");
+            }
+        }
+        assert!(
+            disk.layer_bytes() <= DISK_BYTES as u64,
+            "a layer outgrew the disk"
+        );
+        let beyond = disk.size_bytes() - at + 1;
+        disk.discard(at, beyond).unwrap_err();
+        disk.write_zeros(u64::MAX - BLOCK_BYTES, beyond).unwrap_err();
+    }
+    let mut bytes = vec![0xee; DISK_BYTES];
+    disk.read(0, &in_two(&mut bytes)).unwrap();
+    assert!(bytes == model, "the disks differ at the end");
+}
+
+/// The bytes as two pieces.
+fn in_two(bytes: &mut [u8]) -> Scatter<'_> {
+    let middle = bytes.len() / 3;
+    let (one, two) = bytes.split_at_mut(middle);
+    let mut scatter = Scatter::from(one);
+    scatter.append(&Scatter::from(two));
+    scatter
+}
+
+fn file_with(bytes: &[u8]) -> File {
+    use std::io::Write;
+    use vmm_sys_util::tempfile::TempFile;
+    let mut file = TempFile::new().unwrap();
+    file.remove().unwrap();
+    file.as_file().write_all(bytes).unwrap();
+    file.into_file()
+}

@@ -1,0 +1,120 @@
+//! The register window of one device: virtio-mmio version 2, virtio 1.2 section 4.2.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_manager::MutEventSubscriber;
+use thiserror::Error;
+use virtio_bindings::virtio_mmio::{
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_QUEUE_NOTIFY,
+};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::device::VirtioDevice;
+use super::interrupt::Interrupt;
+use super::transport::{Transport, Wiring};
+use crate::memory::GuestMemory;
+
+/// Size of a device's window: one page, so that each can be mapped and trapped on its own.
+pub const MMIO_WINDOW_BYTES: u64 = 0x1000;
+
+/// Handle to one device, shared by vCPU threads and the main loop.
+#[derive(Clone, Debug)]
+pub struct MmioDevice {
+    wiring: Arc<Wiring>,
+    transport: Arc<Mutex<Transport>>,
+}
+
+#[derive(Debug, Error)]
+pub enum MmioError {
+    #[error("cannot make the device's event descriptors")]
+    EventFd(#[source] io::Error),
+}
+
+impl MmioDevice {
+    /// Puts `device` behind a register window. It interrupts the guest by writing to `irq`, as an edge.
+    ///
+    /// # Errors
+    /// The process is out of file descriptors.
+    pub fn new(device: Box<dyn VirtioDevice>, memory: GuestMemory, irq: EventFd) -> Result<Self, MmioError> {
+        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
+        let notifiers = device
+            .queue_sizes()
+            .iter()
+            .map(|_| new_event())
+            .collect::<Result<_, _>>()?;
+        let wiring = Arc::new(Wiring {
+            interrupt: Interrupt::new(irq),
+            notifiers,
+            wake: new_event()?,
+        });
+        let transport = Arc::new(Mutex::new(Transport::new(device, memory, Arc::clone(&wiring))));
+        Ok(Self { wiring, transport })
+    }
+
+    /// One event descriptor per queue, to be signalled when the guest writes the queue's number to the QueueNotify
+    /// register, at offset 0x50 of the window. This saves the way through [`MmioDevice::write`].
+    ///
+    /// # Errors
+    /// The process is out of file descriptors.
+    pub fn queue_notifiers(&self) -> Result<Vec<EventFd>, MmioError> {
+        let clones = self.wiring.notifiers.iter().map(EventFd::try_clone);
+        clones.collect::<Result<_, _>>().map_err(MmioError::EventFd)
+    }
+
+    /// A read of the window by a vCPU. What is not a register reads as zeros.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if let Some(at) = offset.checked_sub(VIRTIO_MMIO_CONFIG.into()) {
+            self.lock().read_config(at, data);
+        } else if let (Some(register), Ok(word)) = (register_of(offset), <&mut [u8; 4]>::try_from(data)) {
+            let value = match register {
+                VIRTIO_MMIO_INTERRUPT_STATUS => self.wiring.interrupt.status(),
+                other => self.lock().read_register(other),
+            };
+            *word = value.to_le_bytes();
+        }
+    }
+
+    /// A write to the window by a vCPU. What is not a writable register ignores it.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        let (Some(register), Ok(word)) = (register_of(offset), <[u8; 4]>::try_from(data)) else {
+            return;
+        };
+        let value = u32::from_le_bytes(word);
+        match register {
+            VIRTIO_MMIO_INTERRUPT_ACK => self.wiring.interrupt.acknowledge(value),
+            VIRTIO_MMIO_QUEUE_NOTIFY => self.wiring.notify(value),
+            other => self.lock().write_register(other, value),
+        }
+    }
+
+    /// What the main loop calls; it locks the device while it works on an event.
+    #[must_use]
+    pub fn subscriber(&self) -> Arc<Mutex<dyn MutEventSubscriber + Send>> {
+        Arc::clone(&self.transport) as _
+    }
+
+    /// Why the device last stopped with DEVICE_NEEDS_RESET, with all causes; for reports on a VM that went wrong.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.lock().fault()
+    }
+
+    /// Ends what leads outside of the VM, because the VM goes on as another one; the driver is told. Connections of a
+    /// socket device are reset.
+    pub fn cut(&self) {
+        self.lock().cut();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Transport> {
+        // A thread that panicked with the lock leaves data that is checked at each use anyway.
+        self.transport.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Registers are aligned words below the configuration space.
+fn register_of(offset: u64) -> Option<u32> {
+    let register = u32::try_from(offset).ok()?;
+    (register < VIRTIO_MMIO_CONFIG && register.is_multiple_of(4)).then_some(register)
+}

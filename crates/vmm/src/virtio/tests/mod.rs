@@ -1,0 +1,89 @@
+//! The devices as a guest meets them: registers, rings in memory, and an event loop in a thread of its own.
+
+mod block;
+mod rng;
+mod transport;
+mod vsock;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::driver::{Driver, Used};
+use super::{VirtioDevice, fuzz};
+
+/// A driver whose device is up and served by a thread.
+struct Guest {
+    driver: Driver,
+    stop: Arc<AtomicBool>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Guest {
+    fn start(device: impl VirtioDevice + 'static) -> Self {
+        let (mut driver, mut events) = Driver::new(Box::new(device));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let server = thread::spawn(move || {
+            while !stopping.load(Ordering::SeqCst) {
+                events.run_with_timeout(5).unwrap();
+            }
+        });
+        driver.start();
+        Self {
+            driver,
+            stop,
+            server: Some(server),
+        }
+    }
+
+    /// The next chain given back, which must come soon.
+    #[track_caller]
+    fn wait_used(&mut self, queue: usize) -> Used {
+        wait_for("a used buffer", || self.driver.poll(queue))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
+        }
+    }
+}
+
+/// Waits until `probe` finds something; a device that is silent for 10 s has failed.
+#[track_caller]
+fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited 10 s for {what}");
+        thread::yield_now();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_hostile_driver_does_not_break_the_block_device(data in proptest::collection::vec(any::<u8>(), 0..1000)) {
+        fuzz::fuzz_block(&data);
+    }
+
+    #[test]
+    fn a_hostile_driver_does_not_break_the_entropy_device(data in proptest::collection::vec(any::<u8>(), 0..1000)) {
+        fuzz::fuzz_rng(&data);
+    }
+
+    #[test]
+    fn a_hostile_driver_does_not_break_the_socket_device(data in proptest::collection::vec(any::<u8>(), 0..1000)) {
+        fuzz::fuzz_vsock(&data);
+    }
+}

@@ -1,0 +1,444 @@
+//! The socket device, virtio 1.2 section 5.10: streams between the guest and Unix sockets of the host.
+//!
+//! ```text
+//!   host process ──connect──> <socket>      "CONNECT 1024\n"  ->  guest port 1024   "OK 1073741824\n", then bytes
+//!   guest ──connect to CID 2, port 1025──>  <socket>_1025     (reset when nobody listens there)
+//! ```
+//!
+//! A connection the guest refuses is closed without the OK. Files by what they know:
+//!
+//! * `packet`: the header; `greeting`: the CONNECT line; `connection`: credit, shutdown and violations of one stream,
+//!   without any input or output;
+//! * `stream`: a connection with its host socket; `mux`: all streams, and whose turn it is; this file: the rings.
+//!
+//! # What it costs
+//! A message from the host takes one wake-up, one system call that reads into the guest's receive buffers, and one
+//! interrupt. One to the host takes one notification and one system call. An interrupt is two trapped register
+//! accesses for the guest, so used transmit buffers, which no driver waits for as long as others are free, are
+//! given back together with the next received packet, or when they have become many.
+
+pub mod connection;
+pub mod greeting;
+pub mod packet;
+
+mod mux;
+mod stream;
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
+use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
+
+use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::ring::{Chain, Ring};
+use super::scatter::Scatter;
+use mux::Mux;
+use packet::{HEADER_BYTES, Header, Op, PAYLOAD_BYTES_MAX};
+use stream::{Fetched, Stream};
+
+/// Address of the host.
+pub const HOST_CID: u64 = 2;
+
+/// Most connections at a time, those that have not named a port included.
+pub const CONNECTIONS_MAX: usize = 1023;
+
+/// Enough receive buffers (Linux fills the ring with those of 4 KiB) for a burst of 512 KiB.
+const QUEUE_SIZE: u16 = 128;
+const RX: usize = 0;
+const TX: usize = 1;
+const EVENTS: usize = 2;
+
+/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (5.10.6.7), as it lies in an event buffer: the guest's driver ends all
+/// connections and asks for its address again. Listening sockets stay.
+const EVENT_TRANSPORT_RESET: [u8; 4] = [0; 4];
+
+/// Packets moved in one direction before other devices get their turn.
+const BATCH_MAX: usize = 128;
+
+/// Receive buffers filled with one system call, once a first one has been filled to the end.
+const BURST_MAX: usize = 16;
+
+/// The part of the transmit ring that is held back at most: a quarter, so that no driver waits for it.
+const HELD_PART: u16 = 4;
+
+#[derive(Clone, Debug)]
+pub struct VsockConfig {
+    /// The guest's address, 3 or more.
+    pub guest_cid: u32,
+    /// Where host processes connect. A socket that is there is replaced.
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Error)]
+pub enum VsockError {
+    #[error("guest address {guest_cid} is reserved")]
+    GuestCid { guest_cid: u32 },
+    #[error("cannot listen on {path}", path = path.display())]
+    Listen { path: PathBuf, source: io::Error },
+}
+
+/// What the device has done so far. Read by any thread.
+#[derive(Debug, Default)]
+pub struct VsockCounters {
+    /// Payload bytes the guest has received.
+    pub rx_bytes: AtomicU64,
+    /// Payload bytes the guest has sent.
+    pub tx_bytes: AtomicU64,
+    pub connections_open: AtomicU64,
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Vsock {
+    mux: Mux,
+    config: [u8; 8],
+    counters: Arc<VsockCounters>,
+    /// Heads of transmit chains that are done with but not given back, and how many descriptors they take up.
+    held: Vec<u16>,
+    held_descriptors: u16,
+    /// The driver must be told that all connections are gone.
+    cut_due: bool,
+}
+
+impl Vsock {
+    /// # Errors
+    /// The address is reserved, or the socket cannot be made.
+    pub fn bind(config: VsockConfig) -> Result<Self, VsockError> {
+        let VsockConfig {
+            guest_cid,
+            socket: path,
+        } = config;
+        if guest_cid <= 2 || guest_cid == u32::MAX {
+            return Err(VsockError::GuestCid { guest_cid });
+        }
+        let listener = match listen(&path) {
+            Ok(listener) => listener,
+            Err(source) => return Err(VsockError::Listen { path, source }),
+        };
+        Ok(Self {
+            mux: Mux::new(guest_cid, listener, path),
+            config: u64::from(guest_cid).to_le_bytes(),
+            counters: Arc::default(),
+            held: Vec::new(),
+            held_descriptors: 0,
+            cut_due: false,
+        })
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> Arc<VsockCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Takes what the guest has sent. True when there may be more.
+    fn take_packets(&mut self, rings: &mut Rings<'_>, host: &mut Host<'_, '_>) -> Result<bool, DeviceError> {
+        let Some(mut ring) = rings.ring(TX) else {
+            return Ok(false);
+        };
+        ring.unwatch()?;
+        let mut taken = 0;
+        loop {
+            while taken < BATCH_MAX && self.mux.takes_packets() {
+                let Some(chain) = ring.pop()? else { break };
+                self.take_packet(&chain, host)?;
+                self.held.push(chain.head);
+                self.held_descriptors = self.held_descriptors.saturating_add(chain.descriptors);
+                taken += 1;
+            }
+            if taken >= BATCH_MAX || !self.mux.takes_packets() {
+                return Ok(true);
+            }
+            if !ring.watch()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn take_packet(&mut self, chain: &Chain<'_>, host: &mut Host<'_, '_>) -> Result<(), DeviceError> {
+        let mut bytes = [0; HEADER_BYTES];
+        let len = chain.readable.copy_to(&mut bytes);
+        if len < HEADER_BYTES {
+            return Err(DeviceError::BufferTooSmall {
+                len,
+                needed: HEADER_BYTES,
+            });
+        }
+        let header = Header::from_bytes(&bytes);
+        let payload = chain.readable.part(HEADER_BYTES, header.len as usize);
+        let whole = payload.len() == header.len as usize && header.len <= PAYLOAD_BYTES_MAX;
+        self.mux.guest_packet(&header, whole.then_some(&payload), host);
+        if whole {
+            self.counters
+                .tx_bytes
+                .fetch_add(header.len.into(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Fills receive buffers with what is for the guest. True when there is more and the guest has buffers for it.
+    fn give_packets(&mut self, rings: &mut Rings<'_>, host: &mut Host<'_, '_>) -> Result<bool, DeviceError> {
+        let Some(mut ring) = rings.ring(RX) else {
+            return Ok(false);
+        };
+        for _ in 0..BATCH_MAX {
+            if !self.mux.has_output() {
+                return Ok(false);
+            }
+            if !self.give_turn(&mut ring, host)? && !ring.watch()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives one reply or one stream its turn. False when the guest has no receive buffer for it.
+    fn give_turn(&mut self, ring: &mut Ring<'_>, host: &mut Host<'_, '_>) -> Result<bool, DeviceError> {
+        if let Some(reply) = self.mux.next_reply() {
+            let Some(chain) = ring.pop()? else {
+                self.mux.return_reply(reply);
+                return Ok(false);
+            };
+            put(ring, &chain, &reply)?;
+            return Ok(true);
+        }
+        let Some(first) = ring.pop()? else {
+            return Ok(false);
+        };
+        let Some((token, stream)) = self.mux.next_turn() else {
+            ring.unpop(1);
+            return Ok(true);
+        };
+        let mut headers = Vec::new();
+        let mut ended = false;
+        if let Some((op, flags)) = stream.connection.next_control() {
+            headers.push((first, stream.header(op, flags, 0)));
+            ended = op == Op::Reset;
+        } else if stream.wants_to_fetch() {
+            headers = fetch(stream, first, ring)?;
+        } else {
+            ring.unpop(1);
+        }
+        let mut payload = 0;
+        for (chain, mut header) in headers {
+            self.mux.address(&mut header);
+            payload += u64::from(header.len);
+            put(ring, &chain, &header)?;
+        }
+        self.counters.rx_bytes.fetch_add(payload, Ordering::Relaxed);
+        if ended {
+            self.mux.end(token, host);
+        } else {
+            self.mux.end_turn(token);
+        }
+        Ok(true)
+    }
+
+    /// Tells the driver of a cut, as soon as it has a buffer for it. Only then may it see packets again.
+    fn tell_cut(&mut self, rings: &mut Rings<'_>) -> Result<(), DeviceError> {
+        if !self.cut_due {
+            return Ok(());
+        }
+        let Some(mut ring) = rings.ring(EVENTS) else {
+            return Ok(());
+        };
+        loop {
+            if let Some(chain) = ring.pop()? {
+                let len = chain.writable.copy_from(&EVENT_TRANSPORT_RESET);
+                if len < EVENT_TRANSPORT_RESET.len() {
+                    return Err(DeviceError::BufferTooSmall {
+                        len,
+                        needed: EVENT_TRANSPORT_RESET.len(),
+                    });
+                }
+                ring.push_used(chain.head, u32::try_from(len).unwrap_or(u32::MAX))?;
+                self.cut_due = false;
+                return Ok(());
+            }
+            if !ring.watch()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many.
+    fn give_back(&mut self, rings: &mut Rings<'_>, interrupting: bool) -> Result<(), DeviceError> {
+        if let Some(mut ring) = rings.ring(TX)
+            && (interrupting || self.held_descriptors >= ring.size() / HELD_PART)
+        {
+            for head in self.held.drain(..) {
+                ring.push_used(head, 0)?;
+            }
+            self.held_descriptors = 0;
+        }
+        Ok(())
+    }
+}
+
+impl VirtioDevice for Vsock {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_VSOCK
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE]
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn start(&mut self, host: &mut Host<'_, '_>) -> Result<(), DeviceError> {
+        self.mux.watch_listener(host)
+    }
+
+    fn handle(
+        &mut self,
+        event: DeviceEvent,
+        rings: &mut Rings<'_>,
+        host: &mut Host<'_, '_>,
+    ) -> Result<Progress, DeviceError> {
+        if let DeviceEvent::Host { token, set } = event {
+            self.mux.host_event(token, set, host);
+        }
+        let more_taken = match event {
+            // What the host does puts nothing on the transmit queue.
+            DeviceEvent::Host { .. } | DeviceEvent::Queue(EVENTS) => false,
+            _ => self.take_packets(rings, host)?,
+        };
+        self.tell_cut(rings)?;
+        let before = rings.ring(RX).map(|ring| ring.used());
+        let more_given = !self.cut_due && self.give_packets(rings, host)?;
+        let interrupting = rings.ring(RX).map(|ring| ring.used()) != before;
+        self.give_back(rings, interrupting)?;
+        rings.interrupt_for(&[RX, TX, EVENTS])?;
+        self.counters
+            .connections_open
+            .store(self.mux.connections() as u64, Ordering::Relaxed);
+        // With replies waiting for receive buffers, it is the driver that must go on.
+        Ok(match (more_taken && self.mux.takes_packets(), more_given) {
+            (false, false) => Progress::Done,
+            // One notification leads through both queues.
+            _ => Progress::MoreOn(TX),
+        })
+    }
+
+    fn handle_idle(&mut self, event: DeviceEvent, host: &mut Host<'_, '_>) {
+        match event {
+            DeviceEvent::Host { token, set } => self.mux.host_event(token, set, host),
+            DeviceEvent::Stopped => self.mux.let_leave(host),
+            DeviceEvent::Started | DeviceEvent::Queue(_) => {}
+        }
+    }
+
+    fn cut(&mut self) {
+        self.mux.reset();
+        self.cut_due = true;
+    }
+
+    fn reset(&mut self) {
+        self.mux.reset();
+        self.cut_due = false;
+        self.held.clear();
+        self.held_descriptors = 0;
+        self.counters
+            .connections_open
+            .store(self.mux.connections() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Reads from the host into receive buffers of the guest: first into one, and when that has been filled to its end
+/// into many at once. Returns the buffers that are filled with their headers; all others are put back.
+fn fetch<'m>(
+    stream: &mut Stream,
+    first: Chain<'m>,
+    ring: &mut Ring<'m>,
+) -> Result<Vec<(Chain<'m>, Header)>, DeviceError> {
+    let mut filled = Vec::new();
+    let mut chains = vec![first];
+    loop {
+        let room = stream.connection.room().min(PAYLOAD_BYTES_MAX) as usize;
+        let mut target = Scatter::default();
+        let mut lens = Vec::with_capacity(chains.len());
+        for chain in &chains {
+            let len = data_room(chain)?.min(room - target.len());
+            target.append(&chain.writable.part(HEADER_BYTES, len));
+            lens.push(len);
+        }
+        let fetched = match stream.fetch(&target) {
+            Fetched::Bytes(count) => count,
+            Fetched::Nothing => 0,
+        };
+        let (mut left, mut unused) = (fetched, 0);
+        for (chain, len) in chains.drain(..).zip(lens) {
+            let len = len.min(left);
+            left -= len;
+            if len == 0 {
+                unused += 1;
+            } else {
+                filled.push((
+                    chain,
+                    stream.header(Op::Data, 0, u32::try_from(len).unwrap_or(u32::MAX)),
+                ));
+            }
+        }
+        ring.unpop(unused);
+        // A second round follows a first that filled its one buffer; after that it is the next stream's turn.
+        if fetched < target.len() || filled.len() > 1 || !stream.wants_to_fetch() {
+            return Ok(filled);
+        }
+        while chains.len() < BURST_MAX
+            && let Some(chain) = ring.pop()?
+        {
+            chains.push(chain);
+        }
+        if chains.is_empty() {
+            return Ok(filled);
+        }
+    }
+}
+
+/// Bytes of payload a receive buffer takes.
+fn data_room(chain: &Chain<'_>) -> Result<usize, DeviceError> {
+    let len = chain.writable.len();
+    match len.checked_sub(HEADER_BYTES) {
+        Some(room @ 1..) => Ok(room),
+        _ => Err(DeviceError::BufferTooSmall {
+            len,
+            needed: HEADER_BYTES + 1,
+        }),
+    }
+}
+
+/// Completes a receive buffer, whose payload is in place, with its header.
+fn put(ring: &mut Ring<'_>, chain: &Chain<'_>, header: &Header) -> Result<(), DeviceError> {
+    let len = chain.writable.copy_from(&header.to_bytes());
+    if len < HEADER_BYTES {
+        return Err(DeviceError::BufferTooSmall {
+            len,
+            needed: HEADER_BYTES,
+        });
+    }
+    let written = u32::try_from(HEADER_BYTES)
+        .unwrap_or(u32::MAX)
+        .saturating_add(header.len);
+    ring.push_used(chain.head, written)
+}
+
+fn listen(path: &std::path::Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
