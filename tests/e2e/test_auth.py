@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -26,11 +27,12 @@ ROUTES = [
 
 
 @pytest.fixture
-def start_daemon(settings: Settings, tmp_path: Path) -> Iterator[StartDaemon]:
-    with ExitStack() as running:
+def start_daemon(settings: Settings) -> Iterator[StartDaemon]:
+    # Not pytest's own folder: its path is longer than the address of a Unix socket below it may be.
+    with ExitStack() as running, TemporaryDirectory(prefix="hostd-") as folder:
 
         def start(host: str = "127.0.0.1", **environment: str) -> Daemon:
-            return running.enter_context(Daemon(settings.bin_dir / "podflare-hostd", tmp_path, host, **environment))
+            return running.enter_context(Daemon(settings.bin_dir / "podflare-hostd", Path(folder), host, **environment))
 
         yield start
 

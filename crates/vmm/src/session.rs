@@ -83,20 +83,9 @@ impl<T> Session<T> {
         (Instant::now() >= due).then_some(EndCause::GuestPanic)
     }
 
-    /// What an end means. A kernel that panics resets; it has announced the panic when its pvpanic driver was loaded,
-    /// and has printed it in any case.
+    /// What an end means, knowing all this session knows.
     pub(crate) fn judge(&self, cause: EndCause) -> EndCause {
-        let by_guest = matches!(
-            cause,
-            EndCause::Reset | EndCause::TripleFault | EndCause::PowerOff
-        );
-        let panicked = self.panicked_at.is_some()
-            || (!matches!(cause, EndCause::PowerOff) && self.console_tail().contains(PANIC_LINE));
-        if by_guest && panicked {
-            EndCause::GuestPanic
-        } else {
-            cause
-        }
+        judge(cause, self.panicked_at.is_some(), &self.console_tail())
     }
 
     /// Ends the threads and says how it was.
@@ -159,5 +148,38 @@ impl<T> Session<T> {
 
     fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A kernel that panics resets; it has announced the panic when its pvpanic driver was loaded, and has printed it in
+/// any case.
+fn judge(cause: EndCause, announced: bool, console_tail: &str) -> EndCause {
+    match cause {
+        EndCause::PowerOff if announced => EndCause::GuestPanic,
+        EndCause::Reset | EndCause::TripleFault if announced || console_tail.contains(PANIC_LINE) => {
+            EndCause::GuestPanic
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = "[    5.0] Kernel panic - not syncing: sysrq triggered crash\r\n";
+
+    #[test]
+    fn a_reset_after_a_panic_is_a_panic() {
+        assert_eq!(judge(EndCause::Reset, false, PRINTED), EndCause::GuestPanic);
+        assert_eq!(judge(EndCause::TripleFault, true, ""), EndCause::GuestPanic);
+        assert_eq!(judge(EndCause::Reset, false, "bye"), EndCause::Reset);
+    }
+
+    #[test]
+    fn other_ends_stay_what_they_are() {
+        assert_eq!(judge(EndCause::PowerOff, false, PRINTED), EndCause::PowerOff);
+        let internal = EndCause::Internal("disk on fire".to_owned());
+        assert_eq!(judge(internal.clone(), true, PRINTED), internal);
     }
 }

@@ -25,7 +25,7 @@ class Daemon:
 
     def __init__(self, binary: Path, work_dir: Path, host: str = "127.0.0.1", **environment: str) -> None:
         self.port = free_port()
-        own_dir = work_dir / f"hostd-{self.port}"  # a data directory belongs to one daemon at a time
+        own_dir = work_dir / str(self.port)  # a data directory belongs to one daemon at a time
         own_dir.mkdir(parents=True)
         self._log = own_dir / "log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PODFLARE_")}
