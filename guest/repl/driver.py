@@ -298,7 +298,7 @@ def exit_code(failure):
     broken = guarded(show, failure)
     if broken is not None:
         guarded(print_to_stderr, f"{type(failure).__name__}: (its traceback cannot be printed)")
-    return 130 if isinstance(failure, KeyboardInterrupt) else 1
+    return 1
 
 
 def print_to_stderr(text):
@@ -343,6 +343,9 @@ def repair(out, err):
     os.close(err)
     if signal.getsignal(signal.SIGINT) is not on_interrupt:
         signal.signal(signal.SIGINT, on_interrupt)
+    for hook in ("displayhook", "excepthook"):
+        if not callable(getattr(sys, hook, None)):
+            setattr(sys, hook, getattr(sys, f"__{hook}__"))
 
 
 def stale_threads():

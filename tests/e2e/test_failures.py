@@ -74,7 +74,7 @@ def test_a_killed_vmm_takes_down_its_own_sandbox_only(
 
 @pytest.mark.parametrize(
     ("language", "code", "cause"),
-    [("bash", PANIC, "panic"), ("python", POWER_OFF, "power"), ("python", RESTART, "reset")],
+    [("bash", PANIC, "panic"), ("python", POWER_OFF, "power"), ("python", RESTART, "reboot")],
     ids=["panic", "power-off", "reset"],
 )
 def test_the_end_of_a_guest_is_reported_with_its_cause(

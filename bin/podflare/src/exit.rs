@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-/// How the program ended, for whoever called it. Arguments that make no sense end in 2, which is clap's doing.
+/// How the program ended, for whoever called it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done as asked.
     Ok,
     /// Not done; the reason is on stderr.
     Failed,
+    /// Arguments that make no sense; clap uses the same status.
+    Usage,
     /// Code ran in a sandbox, and this is its own exit code (as `ssh` does it).
     Run(u8),
     /// Code was to be run in a sandbox, and Podflare could not: 125, as container tools have it, so that it cannot
@@ -30,6 +32,7 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failed => 1,
+            Self::Usage => 2,
             Self::Run(code) => code,
             Self::NotRun => NOT_RUN,
             Self::Interrupted(signal) => SIGNAL_BASE.saturating_add(signal),

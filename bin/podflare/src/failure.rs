@@ -22,6 +22,9 @@ pub(crate) struct Failure {
 /// Code of the failure that needs no words: whoever read our output has had enough of it.
 const NO_READER: &str = "no_reader";
 
+/// Code of arguments that make no sense.
+const USAGE: &str = "usage";
+
 impl Failure {
     /// A failure in words of our own.
     pub(crate) fn new(code: &str, text: impl Into<String>) -> Self {
@@ -30,6 +33,16 @@ impl Failure {
             code: code.to_owned(),
             hint: None,
         }
+    }
+
+    /// Arguments that make no sense.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(USAGE, text)
+    }
+
+    /// Whether the arguments are at fault.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.code == USAGE
     }
 
     /// A failure of something below, with all of its sources.

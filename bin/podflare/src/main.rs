@@ -59,7 +59,12 @@ fn main() -> ExitCode {
         Err(failure) => {
             context.interrupts.settle();
             printer.failure(&failure);
-            on_failure.into()
+            if failure.is_usage() {
+                Exit::Usage
+            } else {
+                on_failure
+            }
+            .into()
         }
     }
 }

@@ -50,6 +50,11 @@ impl SourceArgs {
         let (code, name) = match self.code {
             Some(code) => (code, "-c".to_owned()),
             None => match words.next() {
+                // Everything after the file is the code's own, so clap lets this through; but no one names a file so.
+                Some(option) if option.starts_with('-') && option != "-" => {
+                    return Err(Failure::usage(format!("there is no option `{option}`"))
+                        .hint("see --help; a file of that name is given as ./NAME"));
+                }
                 Some(file) if file != "-" => (read_file(&file)?, file),
                 None if io::stdin().is_terminal() => {
                     return Err(Failure::new("no_code", "there is nothing to run")
@@ -144,7 +149,8 @@ fn python_list(words: &[String]) -> String {
     list
 }
 
-fn shell_quoted(word: &str) -> String {
+/// One word for a shell, whatever is in it.
+pub(crate) fn shell_quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Form, Paint, Show};
+use crate::source::shell_quoted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +31,7 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout_seconds: u64,
 
-    /// The command and its arguments, as a shell line
+    /// One word is a shell line; several are a command and its arguments, which reach it as they are
     #[arg(
         value_name = "CMD",
         required = true,
@@ -56,7 +57,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
 fn exec(context: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
     let run_dir = context.directories()?.run;
     let limit = Duration::from_secs(args.timeout_seconds);
-    let answer = softhost::exec_in_machine(&run_dir, &args.words.join(" "), limit).map_err(|error| {
+    let answer = softhost::exec_in_machine(&run_dir, &shell_line(&args.words), limit).map_err(|error| {
         Failure::because("machine", &error)
             .hint("only a software host is a machine of its own; `podflare status` says what runs")
     })?;
@@ -73,5 +74,33 @@ fn exec(context: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
 impl Show for Done<'_> {
     fn words(&self, _: Paint) -> String {
         self.output.clone().into_owned()
+    }
+}
+
+/// What the machine's shell is given.
+fn shell_line(words: &[String]) -> String {
+    match words {
+        [line] => line.clone(),
+        words => words
+            .iter()
+            .map(|word| shell_quoted(word))
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_word_is_a_line_and_several_are_a_command_with_its_arguments() {
+        let line =
+            |words: &[&str]| shell_line(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        assert_eq!(line(&["ps; free -m"]), "ps; free -m");
+        assert_eq!(
+            line(&["echo", "two  words", "it's"]),
+            r"'echo' 'two  words' 'it'\''s'"
+        );
     }
 }

@@ -42,6 +42,11 @@ impl Patience {
         }
     }
 
+    /// Whether the run was told to stop.
+    pub(crate) fn was_asked(self) -> bool {
+        !matches!(self, Self::Unasked)
+    }
+
     /// When to look again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {

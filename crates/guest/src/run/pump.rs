@@ -75,6 +75,10 @@ pub(crate) fn pump<S: Stream>(
             break end;
         }
     };
+    if pump.patience.was_asked() {
+        // What the run left in the background goes with it: nobody is there to use it.
+        pump.job.kill_children();
+    }
     let Pump {
         connection,
         output,

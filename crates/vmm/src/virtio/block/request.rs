@@ -72,8 +72,8 @@ pub(super) fn serve(disk: &mut Disk, chain: &Chain<'_>) -> Result<(Outcome, u32)
         .writable
         .part(data_len, 1)
         .copy_from(&status.to_le_bytes()[..1]);
-    // The length counts from the first writable byte on, so without data before it the status is not in it unless
-    // the status is all there is.
+    // Used lengths count bytes written without a hole from the first writable one on (2.7.8.2), so the status counts
+    // only when all before it is filled.
     let written = if filled == data_len { filled + 1 } else { filled };
     Ok((outcome, u32::try_from(written).unwrap_or(u32::MAX)))
 }
