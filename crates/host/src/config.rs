@@ -34,6 +34,8 @@ pub struct Timing {
     pub boot_deadline: Duration,
     /// A silent stream gets a bare newline this often; the official client gives up after 30 s without a byte.
     pub heartbeat: Duration,
+    /// A creation's response is begun after this long, whatever comes of it; the same client's limit is the reason.
+    pub hold_create: Duration,
     /// A run's response waits this long for the run to end, so that a short run's answer leaves as one packet.
     pub hold_silent: Duration,
     /// The same once there is output to send: shorter, because somebody may be watching it.
@@ -51,6 +53,7 @@ impl Default for Timing {
         Self {
             boot_deadline: Duration::from_secs(120),
             heartbeat: Duration::from_secs(10),
+            hold_create: Duration::from_secs(15),
             hold_silent: Duration::from_millis(20),
             hold_output: Duration::from_millis(2),
             client_stall: Duration::from_secs(120),

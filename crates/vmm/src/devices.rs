@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use thiserror::Error;
 use vmm_proto::{Stats, VmConfig};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::acpi::MmioWindow;
 use crate::bus::{Bus, BusDevice, OverlapError};
@@ -16,7 +15,7 @@ use crate::memory::GuestMemory;
 use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
-use crate::virtio::{MMIO_WINDOW_BYTES, MmioDevice, MmioError, VirtioDevice};
+use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, VirtioDevice};
 
 /// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
@@ -25,8 +24,6 @@ const QUEUE_NOTIFY: u64 = 0x50;
 pub enum DevicesError {
     #[error("there is no interrupt line or address left for device {index}")]
     NoRoom { index: u32 },
-    #[error("cannot make an event")]
-    Event(#[source] io::Error),
     #[error("cannot make the root disk")]
     Block(#[source] BlockError),
     #[error("cannot make the source of random numbers")]
@@ -62,7 +59,11 @@ struct Slot {
 
 impl Devices {
     /// Opens what the configuration names and wires it to the VM's interrupt controller and doorbells.
-    pub(crate) fn open(config: &VmConfig, memory: &GuestMemory, vm: &VmFd) -> Result<Self, DevicesError> {
+    pub(crate) fn open(
+        config: &VmConfig,
+        memory: &GuestMemory,
+        vm: &Arc<VmFd>,
+    ) -> Result<Self, DevicesError> {
         let block = Block::open(BlockConfig {
             base: config.disk.base.clone(),
             layer: config.disk.layer.clone(),
@@ -128,19 +129,40 @@ impl Slot {
         index: u32,
         device: Box<dyn VirtioDevice>,
         memory: &GuestMemory,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
     ) -> Result<Self, DevicesError> {
         let window = window(index).ok_or(DevicesError::NoRoom { index })?;
         let wire = |source| DevicesError::Wire { index, source };
         let transport = |source| DevicesError::Transport { index, source };
-        let interrupt = EventFd::new(EFD_NONBLOCK).map_err(DevicesError::Event)?;
-        vm.register_irqfd(&interrupt, window.gsi).map_err(wire)?;
-        let device = MmioDevice::new(device, memory.clone(), interrupt).map_err(transport)?;
+        let line = KvmLine {
+            vm: Arc::clone(vm),
+            gsi: window.gsi,
+        };
+        let device = MmioDevice::new(device, memory.clone(), Box::new(line)).map_err(transport)?;
         let doorbell = IoEventAddress::Mmio(u64::from(window.start) + QUEUE_NOTIFY);
         for (queue, notifier) in (0_u32..).zip(device.queue_notifiers().map_err(transport)?) {
             vm.register_ioevent(&notifier, &doorbell, queue).map_err(wire)?;
         }
         Ok(Self { device, window })
+    }
+}
+
+/// An input of the in-kernel I/O APIC.
+///
+/// Two system calls an edge, and still cheaper than an event descriptor wired to it (irqfd): KVM injects those from a
+/// kernel worker unless they are MSIs, which costs a context switch before the vCPU can be woken.
+#[derive(Debug)]
+struct KvmLine {
+    vm: Arc<VmFd>,
+    gsi: u32,
+}
+
+impl InterruptLine for KvmLine {
+    fn pulse(&self) {
+        for level in [true, false] {
+            // Fails only for a line that does not exist, and this one was drawn from those that do.
+            let _ = self.vm.set_irq_line(self.gsi, level);
+        }
     }
 }
 

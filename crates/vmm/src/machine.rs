@@ -92,7 +92,7 @@ pub(crate) struct Machine {
     pub(crate) devices: Devices,
     pub(crate) vcpus: Vec<VcpuHandle>,
     // Dropped after the vCPUs: KVM's VM, then the memory its slots point into.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
     _memory: GuestMemory,
 }
 
@@ -108,7 +108,7 @@ impl Machine {
         }
         let kvm = open_kvm()?;
         let memory = memory::allocate(config.ram_mib).map_err(MachineError::Memory)?;
-        let vm = create_vm(&kvm, &memory)?;
+        let vm = Arc::new(create_vm(&kvm, &memory)?);
 
         let console = Console::create(&config.console, mirror).map_err(|source| MachineError::Console {
             path: config.console.log.clone(),

@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod exec_body;
 mod front;
+mod patient;
 mod sandboxes;
 mod server;
 mod stall;

@@ -10,9 +10,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 
-use super::body;
 use super::error::{Failed, no_sandbox};
 use super::front::sandbox_id;
+use super::{body, patient};
 use crate::auth::Tenant;
 use crate::host::Host;
 use crate::sandbox::Sandbox;
@@ -21,11 +21,15 @@ pub(super) async fn create(
     State(host): State<Arc<Host>>,
     Extension(tenant): Extension<Tenant>,
     request: Request<Body>,
-) -> Result<Json<CreatedSandbox>, Failed> {
+) -> Result<Response, Failed> {
     let (head, content) = request.into_parts();
     let wanted = CreateRequest::parse(&body::read(&head.headers, content).await?)?;
-    let sandbox = host.create(wanted, tenant).await?;
-    Ok(Json(created(&host, &sandbox)))
+    let timing = host.config().timing;
+    let creation = async move {
+        let sandbox = host.create(wanted, tenant).await?;
+        Ok(created(&host, &sandbox))
+    };
+    patient::answer(creation, &timing).await
 }
 
 pub(super) async fn list(

@@ -52,6 +52,18 @@ async fn a_deleted_sandbox_is_unknown_at_once_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_creation_that_takes_long_is_answered_with_white_space_first() {
+    let mut setup = Setup::default();
+    setup.timing.hold_create = std::time::Duration::ZERO;
+    let daemon = Daemon::with(setup).await;
+    let created = daemon.post("/v1/sandboxes", "{}").await;
+    assert_eq!(created.status, 200);
+    assert_eq!(created.header("content-length"), None);
+    assert_eq!(created.json()["state"], "ready");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_boot_that_fails_says_why_and_leaves_nothing() {
     for (boot, text) in [
         (Boot::Panics, "the guest's kernel panicked"),

@@ -24,6 +24,11 @@ const MACHINE_ARGUMENTS: &[&str] = &[
     "no_timer_check",
     // There is no PCI; do not search it.
     "pci=off",
+    // All of a guest belongs to one user, who is root in it: there is no boundary inside it to defend. The one around it
+    // is the host's to defend, and does not depend on this.
+    "mitigations=off",
+    // For the same reason: what the kernel hands out is cleared, what it takes for itself need not be.
+    "init_on_alloc=0",
     // Seeds the pool at once where the CPU has RDRAND; the agent adds the host's entropy before anything matters.
     "random.trust_cpu=on",
     // Self-tests of algorithms this kernel was released with.

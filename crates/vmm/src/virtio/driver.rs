@@ -69,7 +69,7 @@ impl Driver {
         let queues = vec![DriverQueue::default(); device.queue_sizes().len()];
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap();
         let irq = EventFd::new(EFD_NONBLOCK).unwrap();
-        let device = MmioDevice::new(device, memory.clone(), irq.try_clone().unwrap()).unwrap();
+        let device = MmioDevice::new(device, memory.clone(), Box::new(irq.try_clone().unwrap())).unwrap();
         let mut events = EventManager::new().unwrap();
         events.add_subscriber(device.subscriber());
         (

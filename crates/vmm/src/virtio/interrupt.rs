@@ -3,21 +3,35 @@
 //! The guest reads the status and acknowledges it on every interrupt, from a vCPU thread; both work on an atomic, so
 //! that they never wait for a device that is busy in the main loop.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use vmm_sys_util::eventfd::EventFd;
 
+/// A wire to the guest's interrupt controller.
+pub trait InterruptLine: Debug + Send + Sync {
+    /// Raises and lowers the line: one edge.
+    fn pulse(&self);
+}
+
+/// For whoever listens on an event descriptor instead of an interrupt controller.
+impl InterruptLine for EventFd {
+    fn pulse(&self) {
+        // A full counter (the only failure) means that nobody has taken 2^64 edges before this one.
+        let _ = self.write(1);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Interrupt {
     /// InterruptStatus of virtio 1.2 section 4.2.2.
     status: AtomicU32,
-    /// Wired to the guest's interrupt controller as an edge (irqfd).
-    line: EventFd,
+    line: Box<dyn InterruptLine>,
 }
 
 impl Interrupt {
-    pub(super) fn new(line: EventFd) -> Self {
+    pub(super) fn new(line: Box<dyn InterruptLine>) -> Self {
         Self {
             status: AtomicU32::new(0),
             line,
@@ -45,7 +59,7 @@ impl Interrupt {
     fn raise(&self, bit: u32) {
         self.status.fetch_or(bit, Ordering::SeqCst);
         // The edge is sent even when the bit was set before: an edge that met a masked line is lost, and the next one
-        // must not depend on it. A full counter (the only failure) means that nobody has taken 2^64 edges before it.
-        let _ = self.line.write(1);
+        // must not depend on it.
+        self.line.pulse();
     }
 }

@@ -11,7 +11,7 @@ use virtio_bindings::virtio_mmio::{
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::device::VirtioDevice;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, InterruptLine};
 use super::transport::{Transport, Wiring};
 use crate::memory::GuestMemory;
 
@@ -32,11 +32,15 @@ pub enum MmioError {
 }
 
 impl MmioDevice {
-    /// Puts `device` behind a register window. It interrupts the guest by writing to `irq`, as an edge.
+    /// Puts `device` behind a register window. It interrupts the guest by an edge on `irq`.
     ///
     /// # Errors
     /// The process is out of file descriptors.
-    pub fn new(device: Box<dyn VirtioDevice>, memory: GuestMemory, irq: EventFd) -> Result<Self, MmioError> {
+    pub fn new(
+        device: Box<dyn VirtioDevice>,
+        memory: GuestMemory,
+        irq: Box<dyn InterruptLine>,
+    ) -> Result<Self, MmioError> {
         let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
         let notifiers = device
             .queue_sizes()

@@ -30,6 +30,7 @@ pub mod fuzz;
 mod tests;
 
 pub use device::{DeviceError, DeviceEvent, Host, Progress, Rings, TOKENS, VirtioDevice};
+pub use interrupt::InterruptLine;
 pub use mmio::{MMIO_WINDOW_BYTES, MmioDevice, MmioError};
 pub use queue_setup::QueueSetupError;
 pub use ring::{Chain, ChainError, Ring};
