@@ -63,7 +63,7 @@ def test_a_wrong_key_answers_401_in_the_words_of_the_contract(guarded: Daemon, k
     assert assert_error(answer, 401)["error"] == "invalid api key"
 
 
-@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic cGY6bGl2ZQ==", "pf_live_first"])
+@pytest.mark.parametrize("header", ["Bearer", "Basic cGY6bGl2ZQ==", "pf_live_first"])
 def test_a_header_without_a_bearer_key_is_401(guarded: Daemon, header: str) -> None:
     answer = httpx.get(f"{guarded.url}/v1/sandboxes", headers={"authorization": header}, trust_env=False)
     assert_error(answer, 401)
