@@ -153,7 +153,8 @@ def test_what_subprocesses_print_is_seen(box: Sandbox) -> None:
 
 
 def test_code_runs_as_root_at_home(box: Sandbox) -> None:
-    assert box.run_code("pwd; echo $HOME; id -un", language="bash").stdout == "/root\n/root\nroot"
+    result = box.run_code("pwd; echo $HOME; id -un", language="bash")
+    assert (result.stdout, result.stderr, result.exit_code) == ("/root\n/root\nroot", "", 0)
     assert box.run_code("import os; print(os.path.expanduser('~'), os.getuid())").stdout == "/root 0"
 
 
