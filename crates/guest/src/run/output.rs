@@ -158,11 +158,9 @@ impl Output {
             return Ok(0);
         };
         self.scratch.resize(OUTPUT_PIECE_MAX, 0);
-        let count = match rustix::io::read(fd, &mut self.scratch[..max]) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => return Ok(0),
-            Err(error) => return Err(io::Error::from(error).into()),
-        };
+        // An interrupted read must not look like the end of the pipe: what it holds would be lost.
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut self.scratch[..max]))
+            .map_err(io::Error::from)?;
         if count == 0 {
             pipe.fd = None;
             return Ok(0);
