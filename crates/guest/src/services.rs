@@ -259,7 +259,11 @@ impl Services {
         exec: &ExecRequest,
     ) -> Result<(), ConnectionError> {
         match self.repl.start(&exec.code) {
-            Ok((mut run, output)) => pump(connection, output, &mut run, Limits::of(exec), &self.drain),
+            Ok((mut run, output)) => {
+                let ran = pump(connection, output, &mut run, Limits::of(exec), &self.drain);
+                self.repl.prepare();
+                ran
+            }
             Err(error @ ReplError::DoesNotStart(_)) => {
                 connection.push(&failed(FailureCode::Internal, error.to_string()))
             }
