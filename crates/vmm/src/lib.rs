@@ -7,6 +7,7 @@
 //! kernel, an initrd, a disk and a socket. There is no asynchronous runtime here, and no thread but the main loop's and
 //! the vCPUs'.
 
+pub mod confine;
 pub mod main_loop;
 pub mod probe;
 
