@@ -11,8 +11,10 @@ pub mod confine;
 pub mod main_loop;
 pub mod probe;
 
+mod clone;
 mod run_state;
 mod session;
+mod state;
 
 mod bus;
 mod console;
@@ -22,6 +24,7 @@ mod events;
 mod legacy;
 pub mod machine;
 pub mod memory;
+mod requests;
 mod resident;
 mod vcpu;
 

@@ -10,7 +10,7 @@ use event_manager::EventSet;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice};
 
 /// Linux asks for 32 to 64 bytes at a time.
 const QUEUE_SIZE: u16 = 64;
@@ -126,4 +126,10 @@ impl VirtioDevice for Rng {
     }
 
     fn reset(&mut self) {}
+
+    fn inherit(&mut self, _files: &mut OwnFiles) -> io::Result<()> {
+        // A timer that is shared with the parent would wake one of the two.
+        *self = Self::new()?;
+        Ok(())
+    }
 }
