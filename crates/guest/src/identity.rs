@@ -41,6 +41,12 @@ pub trait System: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any part that could not be done.
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError>;
+
+    /// Sets the time of day, in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Without the privilege to do so.
+    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError>;
 }
 
 /// The machine is ours: a guest.
@@ -55,13 +61,17 @@ impl System for Native {
     fn assume(&self, _: &Identity) -> Result<(), IdentityError> {
         Ok(())
     }
+
+    fn set_clock(&self, _: u64) -> Result<(), IdentityError> {
+        Ok(())
+    }
 }
 
 impl System for Guest {
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError> {
         // First, so that whatever draws randomness from here on draws new randomness.
         reseed_kernel(identity.entropy).map_err(IdentityError::Entropy)?;
-        set_clock(identity.wall_clock_ns).map_err(IdentityError::Clock)?;
+        self.set_clock(identity.wall_clock_ns)?;
         sethostname(identity.hostname.as_bytes())
             .map_err(|error| IdentityError::SetHostname(error.into()))?;
         write("/etc/hostname", &format!("{}\n", identity.hostname))?;
@@ -71,6 +81,10 @@ impl System for Guest {
         )?;
         let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
         write("/etc/hosts", &hosts_for(&hosts, &identity.hostname))
+    }
+
+    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError> {
+        set_clock(wall_clock_ns).map_err(IdentityError::Clock)
     }
 }
 

@@ -201,7 +201,11 @@ impl Services {
             }
             Request::Ping => connection.reply(&Reply::Done),
             Request::Identify(identity) => connection.reply(&self.identify(&identity)),
+            Request::Clock { wall_clock_ns } => connection.reply(&self.set_clock(wall_clock_ns)),
             Request::Exec(exec) => self.exec(connection, &exec),
+            Request::Inventory(_) | Request::Digests { .. } | Request::Follow => {
+                connection.reply(&failed(FailureCode::Internal, "not there yet".to_owned()))
+            }
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -220,6 +224,13 @@ impl Services {
             return failed(FailureCode::Internal, ErrorChain(&error).to_string());
         }
         match self.repl.reseed() {
+            Ok(()) => Reply::Done,
+            Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
+        }
+    }
+
+    fn set_clock(&self, wall_clock_ns: u64) -> Reply {
+        match self.system.set_clock(wall_clock_ns) {
             Ok(()) => Reply::Done,
             Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
         }
