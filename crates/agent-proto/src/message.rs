@@ -31,7 +31,9 @@ pub enum Request {
     /// SHA-256 of at most [`DIGEST_PATHS_MAX`] regular files; answered with [`Reply::Digests`].
     Digests { paths: Vec<Vec<u8>> },
     /// The output of the run that this machine, being a clone, has carried on without its client: what is kept of
-    /// it, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such run.
+    /// it since the clone, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such
+    /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
+    /// connection does not cancel it.
     Follow,
 }
 

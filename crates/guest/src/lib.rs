@@ -17,7 +17,9 @@
 
 mod serve;
 mod services;
+mod warm_up;
 
+mod carried;
 mod connection;
 mod inbox;
 mod queue;

@@ -102,6 +102,11 @@ impl Repl {
         Err(ReplError::KeepsDying)
     }
 
+    /// What was run so far does not count; the next run is number 1.
+    pub(crate) fn number_from_one(&self) {
+        self.cells.store(1, Ordering::Relaxed);
+    }
+
     /// Makes the process draw new randomness; returns once it has.
     pub(crate) fn reseed(&self) -> Result<(), ReseedError> {
         let deadline = Instant::now() + RESEED_WAIT;

@@ -7,6 +7,7 @@
 )]
 
 mod bash;
+mod cloned;
 mod death;
 mod figures;
 mod identity;
@@ -18,3 +19,4 @@ mod queue;
 mod rig;
 mod snippets;
 mod streams;
+mod transport;
