@@ -52,7 +52,7 @@ pub enum Reply {
     Entries(Vec<Entry>),
     /// In the order of the paths asked for; `None` for what is not a readable regular file any more.
     Digests(Vec<Option<[u8; 32]>>),
-    /// First answer to [`Request::Follow`] when older output of the run was not kept.
+    /// In the output of a run that is followed: here so much was not kept.
     Dropped {
         bytes: u64,
     },
