@@ -175,6 +175,15 @@ impl<S: Stream> Connection<S> {
         self.survive(error)
     }
 
+    /// Fails if the host is gone while a request is carried out, or has said something; does not wait.
+    pub(crate) fn look(&mut self) -> Result<(), ConnectionError> {
+        if self.has_surplus() {
+            return Err(ConnectionError::Closed);
+        }
+        let host = poll::ready_now(self, PollFlags::IN | PollFlags::RDHUP)?;
+        if host.is_empty() { Ok(()) } else { self.attend() }
+    }
+
     /// Sends what the transport takes now.
     pub(crate) fn send_some(&mut self) -> Result<(), ConnectionError> {
         while self.sent < self.outbox.len()

@@ -32,6 +32,7 @@ mod children;
 mod drain;
 mod processes;
 
+mod files;
 mod identity;
 pub mod init;
 mod poll;

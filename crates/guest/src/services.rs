@@ -15,6 +15,7 @@ use crate::carried::{Carried, follow};
 use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::drain::Drain;
+use crate::files;
 use crate::identity::{IdentityError, System, validate};
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
@@ -165,9 +166,8 @@ impl Services {
             Request::Clock { wall_clock_ns } => connection.reply(&self.set_clock(wall_clock_ns)),
             Request::Exec(exec) => self.exec(connection, &exec),
             Request::Follow => self.follow(connection),
-            Request::Inventory(_) | Request::Digests { .. } => {
-                connection.reply(&failed(FailureCode::Internal, "not there yet".to_owned()))
-            }
+            Request::Inventory(inventory) => files::inventory(connection, &inventory),
+            Request::Digests { paths } => files::digests(connection, &paths),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -10,6 +10,7 @@ mod bash;
 mod cloned;
 mod death;
 mod figures;
+mod files;
 mod identity;
 mod interrupt;
 mod output;

@@ -80,6 +80,11 @@ impl Rig {
         self.connections.are_gone()
     }
 
+    /// Connections that the agent has not closed.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
     pub(crate) fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }

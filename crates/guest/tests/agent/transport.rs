@@ -33,6 +33,10 @@ impl Connections {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().iter().filter_map(Weak::upgrade).count()
+    }
+
     pub(crate) fn are_gone(&self) -> bool {
         let wires = self.0.lock().unwrap();
         wires
