@@ -224,7 +224,12 @@ impl Guest {
                 Request::Identify(_) if self.boot == Boot::RefusesIdentity => {
                     vec![failed(FailureCode::Internal)]
                 }
-                Request::Identify(_) | Request::Ping | Request::PowerOff => vec![Reply::Done],
+                Request::Identify(_) | Request::Clock { .. } | Request::Ping | Request::PowerOff => {
+                    vec![Reply::Done]
+                }
+                Request::Inventory(_) => vec![Reply::Done],
+                Request::Digests { paths } => vec![Reply::Digests(vec![None; paths.len()])],
+                Request::Follow => vec![failed(FailureCode::NotFound)],
                 Request::Exec(exec) => match self.exec(&mut stream, &exec.code).await {
                     Some(replies) => replies,
                     None => return,

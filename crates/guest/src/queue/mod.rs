@@ -1,7 +1,8 @@
 //! The queue before the sandbox's one run at a time.
 //!
 //! Who is next is decided by [`line::Line`], a plain type without locks. Here a thread waits for its turn while it
-//! also watches its connection, because a host that goes away leaves the line at once.
+//! also watches its connection, because a host that goes away leaves the line at once. So does one that a clone of the
+//! machine has lost: a run that has not begun is carried out once, in the machine whose host asked for it.
 
 mod line;
 

@@ -96,7 +96,7 @@ impl Output {
 
     /// As [`Self::read_some`], for a host that is gone.
     pub(crate) fn drop_some(&mut self, source: Source) -> Result<Found, ConnectionError> {
-        let count = self.read::<std::net::TcpStream>(source, OUTPUT_PIECE_MAX, None)?;
+        let count = self.read::<std::os::unix::net::UnixStream>(source, OUTPUT_PIECE_MAX, None)?;
         Ok(if count == OUTPUT_PIECE_MAX {
             Found::Much
         } else {

@@ -207,7 +207,12 @@ impl RunStream {
                 code: failure.code,
                 message: failure.message,
             }),
-            Reply::Welcome(_) | Reply::Ready(_) | Reply::Done => {
+            Reply::Welcome(_)
+            | Reply::Ready(_)
+            | Reply::Done
+            | Reply::Entries(_)
+            | Reply::Digests(_)
+            | Reply::Dropped { .. } => {
                 self.mourn(AgentError::Unexpected { expected: "Exec" });
             }
         }
