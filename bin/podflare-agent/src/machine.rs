@@ -57,8 +57,10 @@ pub(crate) fn run() -> ExitCode {
 
 fn begin() -> Result<Arc<Services>, MachineError> {
     init::boot().map_err(MachineError::Boot)?;
+    let template = template::read().map_err(MachineError::Template)?;
     let config = Config {
-        imports: template::imports().map_err(MachineError::Template)?,
+        imports: template.imports,
+        warm_up: template.warm_up,
         ..Config::guest()
     };
     let services = Services::start(config, Guest, Reaping::Everything).map_err(MachineError::Services)?;

@@ -34,8 +34,10 @@ pub struct Config {
     pub home: PathBuf,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
-    /// Imported into the REPL before it is ready, each as it would follow `import`.
+    /// Loaded into the REPL before it is ready, each as it would follow `import`; a name is bound only with `as`.
     pub imports: Vec<String>,
+    /// Python statements run after that, which leave no names.
+    pub warm_up: Vec<String>,
 }
 
 /// Why the agent cannot begin to work.
@@ -86,6 +88,7 @@ impl Config {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             imports: Vec::new(),
+            warm_up: Vec::new(),
         }
     }
 

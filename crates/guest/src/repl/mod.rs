@@ -11,6 +11,7 @@
 //! their end. Reseeding goes past the turn, by a signal, because a clone may be in the middle of a run.
 
 mod job;
+mod preload;
 mod process;
 mod wire;
 

@@ -16,8 +16,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::ReplError;
 use super::wire::{ANSWER_BYTES, Answer, DRIVER, Kind, START_NUMBER, bootstrap, request};
+use super::{ReplError, preload};
 use crate::children::{Child, Children, Ended};
 use crate::poll;
 use crate::processes::{Tick, signal_started};
@@ -109,18 +109,13 @@ impl Process {
     }
 
     fn prepare(&self, config: &Config, acknowledgements: &UnixStream) -> Result<(), StartProcessError> {
-        let imports: Vec<_> = config
-            .imports
-            .iter()
-            .map(|name| format!("import {name}\n"))
-            .collect();
         (&self.control)
             .write_all(DRIVER.as_bytes())
             .and_then(|()| {
                 self.send(
                     START_NUMBER,
                     Kind::Start,
-                    &imports.concat(),
+                    &preload::code(config),
                     &[acknowledgements.as_fd()],
                 )
             })
