@@ -22,8 +22,8 @@ use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, Output, pump};
 use crate::serve::serve_connection;
 
-/// How long the first REPL may take, imports included.
-const READY_WAIT: Duration = Duration::from_secs(150);
+/// How long the first REPL may take, imports included; Python's own bound is shorter.
+const READY_WAIT: Duration = Duration::from_secs(270);
 
 /// Where user code runs.
 #[derive(Clone, Debug)]

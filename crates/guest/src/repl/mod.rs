@@ -31,7 +31,7 @@ pub(crate) use job::ReplRun;
 use process::{Process, ReseedError, StartProcessError};
 
 /// How long a run waits for a REPL that is being restarted.
-const RESTART_WAIT: Duration = Duration::from_secs(60);
+const RESTART_WAIT: Duration = process::START_WAIT;
 /// How long reseeding may take in all; the host destroys the clone otherwise.
 const RESEED_WAIT: Duration = Duration::from_secs(5);
 /// First and longest pause between attempts to start Python.

@@ -23,8 +23,9 @@ use crate::poll;
 use crate::processes::{Tick, signal_started};
 use crate::services::Config;
 
-/// From the start of Python to the end of the template's imports.
-const START_WAIT: Duration = Duration::from_secs(120);
+/// From the start of Python to the end of the template's imports: those of `python-datasci` take 60 s on an emulated
+/// processor that is otherwise idle.
+pub(super) const START_WAIT: Duration = Duration::from_secs(240);
 /// An idle driver that takes nothing for this long hangs: some thread of it keeps the interpreter lock.
 const SEND_WAIT: Duration = Duration::from_secs(10);
 /// Tells the driver to draw new randomness; see there.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use softhost::{HostKind, HostSetting, Limits, Observed, QEMU_PACKAGES, Status, Stopped, Verdict};
 
-use crate::artifacts::{Artifacts, Request};
+use crate::artifacts::{Artifacts, Request, templates};
 use crate::binaries::Binaries;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -220,6 +220,8 @@ impl Args {
             .iter()
             .map(absolute)
             .collect::<Result<_, _>>()?;
+        // A misspelt name is told before anything is built.
+        templates(&self.templates.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Options {
             port: self
                 .port
