@@ -59,8 +59,10 @@ pub(crate) fn run() -> ExitCode {
 
 fn begin() -> Result<Arc<Services>, MachineError> {
     init::boot().map_err(MachineError::Boot)?;
+    let template = template::read().map_err(MachineError::Template)?;
     let config = Config {
-        imports: template::imports().map_err(MachineError::Template)?,
+        imports: template.imports,
+        warm_up: template.warm_up,
         ..Config::guest()
     };
     let system = Guest::new().map_err(MachineError::Identity)?;

@@ -52,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) boot_concurrency: u32,
 
     /// Seconds a VM may take to boot
-    #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "300", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) boot_deadline: Duration,
 
     /// Seconds that runs may go on after a request to stop; a second request cuts them short

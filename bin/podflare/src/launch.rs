@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softhost::{HostKind, HostSetting, Limits, RunDir, Settings};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, DEFAULT_TEMPLATE};
 use crate::binaries::Binaries;
 use crate::failure::Failure;
 use crate::settings::Directories;
@@ -55,6 +55,16 @@ pub(crate) struct Options {
     pub(crate) ram_mib: Option<u32>,
     /// PEM files and directories of them that sandboxes trust.
     pub(crate) ca_certificates: Vec<PathBuf>,
+    /// Names of the templates besides the default one.
+    #[serde(default)]
+    pub(crate) templates: Vec<String>,
+}
+
+impl Options {
+    /// Whether the host makes sandboxes from that template.
+    pub(crate) fn offers(&self, template: &str) -> bool {
+        template == DEFAULT_TEMPLATE || self.templates.iter().any(|name| name == template)
+    }
 }
 
 /// SHA-256 in hexadecimal.

@@ -21,8 +21,8 @@ use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, Output, pump};
 
-/// How long the first REPL may take, imports included.
-const READY_WAIT: Duration = Duration::from_secs(150);
+/// How long the first REPL may take, imports included; Python's own bound is shorter.
+const READY_WAIT: Duration = Duration::from_secs(270);
 
 /// Where user code runs.
 #[derive(Clone, Debug)]
@@ -33,8 +33,10 @@ pub struct Config {
     pub home: PathBuf,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
-    /// Imported into the REPL before it is ready, each as it would follow `import`.
+    /// Loaded into the REPL before it is ready, each as it would follow `import`; a name is bound only with `as`.
     pub imports: Vec<String>,
+    /// Python statements run after that, which leave no names.
+    pub warm_up: Vec<String>,
 }
 
 /// Why the agent cannot begin to work.
@@ -84,6 +86,7 @@ impl Config {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             imports: Vec::new(),
+            warm_up: Vec::new(),
         }
     }
 

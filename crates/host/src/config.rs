@@ -51,7 +51,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            boot_deadline: Duration::from_secs(120),
+            boot_deadline: Duration::from_secs(300),
             heartbeat: Duration::from_secs(10),
             hold_create: Duration::from_secs(15),
             hold_silent: Duration::from_millis(20),

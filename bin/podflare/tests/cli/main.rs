@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod help;
+mod image;
 #[cfg(test)]
 mod local;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 use rustix::process::Signal;
 use thiserror::Error;
 
+use super::preload;
 use super::reseed::{ReseedError, Reseeding};
 use super::wire::{ANSWER_BYTES, Answer, DRIVER, Kind, START_NUMBER, bootstrap, request};
 use crate::children::{Child, Children, Ended};
@@ -23,8 +24,9 @@ use crate::poll;
 use crate::processes::{Tick, signal_started};
 use crate::services::Config;
 
-/// From the start of Python to the end of the template's imports.
-const START_WAIT: Duration = Duration::from_secs(120);
+/// From the start of Python to the end of the template's imports: those of `python-datasci` take 60 s on an emulated
+/// processor that is otherwise idle.
+pub(super) const START_WAIT: Duration = Duration::from_secs(240);
 /// An idle driver that takes nothing for this long hangs: some thread of it keeps the interpreter lock.
 const SEND_WAIT: Duration = Duration::from_secs(10);
 
@@ -93,18 +95,13 @@ impl Process {
     }
 
     fn prepare(&self, config: &Config, acknowledgements: &UnixStream) -> Result<(), StartProcessError> {
-        let imports: Vec<_> = config
-            .imports
-            .iter()
-            .map(|name| format!("import {name}\n"))
-            .collect();
         (&self.control)
             .write_all(DRIVER.as_bytes())
             .and_then(|()| {
                 self.send(
                     START_NUMBER,
                     Kind::Start,
-                    &imports.concat(),
+                    &preload::code(config),
                     &[acknowledgements.as_fd()],
                 )
             })

@@ -40,10 +40,10 @@ pub(crate) struct Outcome {
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self::with_imports(&[])
+        Self::with_template(&[], &[])
     }
 
-    pub(crate) fn with_imports(imports: &[&str]) -> Self {
+    pub(crate) fn with_template(imports: &[&str], warm_up: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("home");
         std::fs::create_dir(&home).unwrap();
@@ -57,6 +57,7 @@ impl Rig {
             ],
             home,
             imports: imports.iter().map(|&name| name.to_owned()).collect(),
+            warm_up: warm_up.iter().map(|&line| line.to_owned()).collect(),
             ..Config::guest()
         };
         let services = Services::start(config, Native, Reaping::OwnOnly).unwrap();

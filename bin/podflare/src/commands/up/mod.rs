@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use softhost::{HostKind, HostSetting, Limits, Observed, QEMU_PACKAGES, Status, Stopped, Verdict};
 
-use crate::artifacts::{Artifacts, Request};
+use crate::artifacts::{Artifacts, Request, templates};
 use crate::binaries::Binaries;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -33,6 +33,7 @@ Examples:
   podflare up --memory-mib 6144     more room for sandboxes in the software host
   podflare up --port 7171 --state-dir /tmp/second     a second host beside the first
   PODFLARE_API_KEYS=secret podflare up                callers must show this key
+  podflare up --template python-datasci     a second kind of sandbox, with numpy and pandas loaded
   podflare up --refresh             rebuild the images with today's security updates
 
 Options that are not given stay as they are in a host that runs already. It is started anew when something
@@ -68,6 +69,16 @@ pub(crate) struct Args {
     /// PEM file, or directory of them, that sandboxes shall trust (can be repeated)
     #[arg(long, value_name = "PATH")]
     ca_certificates: Vec<PathBuf>,
+
+    /// Template to have besides `default` (can be repeated); `podflare image ls` shows all
+    #[arg(
+        long = "template",
+        value_name = "NAME",
+        env = "PODFLARE_TEMPLATES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    templates: Vec<String>,
 
     /// Build the images anew, with today's security updates
     #[arg(long)]
@@ -172,6 +183,7 @@ fn prepare(
         kind,
         directories,
         binaries: &binaries,
+        templates: &options.templates,
         ca_certificates: &options.ca_certificates,
         refresh: args.refresh,
         progress: steps,
@@ -208,6 +220,8 @@ impl Args {
             .iter()
             .map(absolute)
             .collect::<Result<_, _>>()?;
+        // A misspelt name is told before anything is built.
+        templates(&self.templates.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Options {
             port: self
                 .port
@@ -218,6 +232,10 @@ impl Args {
             ca_certificates: match running {
                 Some(options) if given.is_empty() => options.ca_certificates.clone(),
                 Some(_) | None => given,
+            },
+            templates: match running {
+                Some(options) if self.templates.is_empty() => options.templates.clone(),
+                Some(_) | None => self.templates.clone(),
             },
         })
     }
