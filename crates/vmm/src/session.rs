@@ -84,7 +84,11 @@ impl Session {
         let vcpus = machine.vcpu_count();
         let mut session = Self {
             state: RunState::paused(vcpus),
-            parked: state.cpus.into_iter().map(|cpu| Some(Ok(Box::new(cpu)))).collect(),
+            parked: state
+                .cpus
+                .into_iter()
+                .map(|cpu| Some(Ok(Box::new(cpu))))
+                .collect(),
             frozen: None,
             started: Instant::now(),
             resident_before: self.resident_before,
@@ -147,7 +151,9 @@ impl Session {
             }
         }
         if cpus.len() != self.machine.vcpus.len() {
-            return Err(MachineError::Missing { what: "the state of a vCPU" });
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
         self.frozen = Some(VmState { cpus, chips, clock });
@@ -170,13 +176,25 @@ impl Session {
 
     /// When [`Session::overdue`] has to be asked again.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.panicked_at.map(|at| at + PANIC_PATIENCE)
+        let devices = self.devices().filter_map(MmioDevice::due);
+        devices.chain(self.panic_due()).min()
     }
 
-    /// A guest that panicked and neither reset nor powered off in time.
+    /// Lets devices do what is due; a guest that panicked and neither reset nor powered off in time ends.
     pub(crate) fn overdue(&self) -> Option<EndCause> {
         let due = self.due()?;
-        (Instant::now() >= due).then_some(EndCause::GuestPanic)
+        let now = Instant::now();
+        if now < due {
+            return None;
+        }
+        self.devices().for_each(|device| device.look(now));
+        self.panic_due()
+            .is_some_and(|due| now >= due)
+            .then_some(EndCause::GuestPanic)
+    }
+
+    fn panic_due(&self) -> Option<Instant> {
+        self.panicked_at.map(|at| at + PANIC_PATIENCE)
     }
 
     /// What an end means, knowing all this session knows.

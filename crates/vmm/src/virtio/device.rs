@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events};
 use thiserror::Error;
@@ -50,6 +51,11 @@ pub trait VirtioDevice: Send + Debug {
         rings: &mut Rings<'_>,
         host: &mut Host<'_, '_>,
     ) -> Result<Progress, DeviceError>;
+
+    /// When the device wants to look at a queue without having been told of anything on it, and at which.
+    fn due(&self) -> Option<(Instant, usize)> {
+        None
+    }
 
     /// Something happened to a file descriptor of the device while no driver is there, or the driver has just gone
     /// ([`DeviceEvent::Stopped`]).

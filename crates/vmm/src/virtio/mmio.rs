@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use event_manager::MutEventSubscriber;
 use thiserror::Error;
@@ -143,6 +144,20 @@ impl MmioDevice {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.lock().fault()
+    }
+
+    /// When [`MmioDevice::look`] is to be called.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.lock().due().map(|(at, _)| at)
+    }
+
+    /// Has the device look at the queue it wanted to look at, if its time has come.
+    pub fn look(&self, now: Instant) {
+        let due = self.lock().due();
+        if let Some((_, queue)) = due.filter(|(at, _)| now >= *at) {
+            self.wiring.notify(u32::try_from(queue).unwrap_or(u32::MAX));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Transport> {

@@ -135,6 +135,23 @@ impl<'a> Ring<'a> {
         watched.map(|_more| ())
     }
 
+    /// Asks the driver to tell us of the next request but one, where it can be asked that (VIRTIO_F_EVENT_IDX). True when
+    /// one is there already: take it now.
+    ///
+    /// # Errors
+    /// The ring lies outside memory, which set-up excludes.
+    pub fn watch_second(&mut self) -> Result<bool, DeviceError> {
+        if !self.queue.event_idx_enabled() {
+            return self.watch();
+        }
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(next.wrapping_add(1));
+        let watched = self.watch();
+        self.queue.set_next_avail(next);
+        watched?;
+        Ok(self.available()? != next)
+    }
+
     /// Asks the driver not to tell us of further requests, while we are looking anyway.
     ///
     /// # Errors

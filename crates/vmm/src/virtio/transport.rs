@@ -13,6 +13,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use pod_types::ErrorChain;
@@ -124,6 +125,10 @@ impl Transport {
 
     pub(super) fn fault(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| ErrorChain(fault).to_string())
+    }
+
+    pub(super) fn due(&self) -> Option<(Instant, usize)> {
+        self.working().then(|| self.device.due()).flatten()
     }
 
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {

@@ -16,6 +16,11 @@
 //! interrupt. One to the host takes one notification and one system call. An interrupt is two trapped register
 //! accesses for the guest, so used transmit buffers, which no driver waits for as long as others are free, are
 //! given back together with the next received packet, or when they have become many.
+//!
+//! Linux (since 6.7) answers each message it has read to the end with a packet that tells its credit. It says nothing
+//! that matters for a short message, and being told of it costs a VM exit and a wake-up, just while the guest works on the
+//! answer. So after a short message the device asks to be told of the second packet only, and looks by itself after
+//! [`SECOND_PATIENCE`] in case there is just one.
 
 pub mod connection;
 pub mod greeting;
@@ -30,6 +35,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
@@ -65,6 +71,12 @@ const BURST_MAX: usize = 16;
 
 /// The part of the transmit ring that is held back at most: a quarter, so that no driver waits for it.
 const HELD_PART: u16 = 4;
+
+/// Messages up to this many bytes leave the guest's credit so large that nobody waits for news of it.
+const SHORT_BYTES: u64 = 4096;
+
+/// How long a packet may lie that the driver was not asked to tell of.
+const SECOND_PATIENCE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Debug)]
 pub struct VsockConfig {
@@ -102,6 +114,8 @@ pub struct Vsock {
     held: Vec<u16>,
     held_descriptors: u16,
     cut: Cut,
+    /// When to look for a packet the driver does not tell of.
+    look_at: Option<Instant>,
 }
 
 /// Whether the driver knows that all its connections are gone, as they are for a clone. Until it does, it gets no
@@ -113,7 +127,9 @@ enum Cut {
     Due,
     /// It was told when this many event buffers had been made available. Linux puts the buffer back as soon as it has
     /// ended its connections.
-    Told { available: u16 },
+    Told {
+        available: u16,
+    },
 }
 
 impl Vsock {
@@ -138,6 +154,7 @@ impl Vsock {
             held: Vec::new(),
             held_descriptors: 0,
             cut: Cut::None,
+            look_at: None,
         })
     }
 
@@ -152,6 +169,7 @@ impl Vsock {
             return Ok(false);
         };
         ring.unwatch()?;
+        self.look_at = None;
         let mut taken = 0;
         loop {
             while taken < BATCH_MAX && self.mux.takes_packets() {
@@ -249,6 +267,15 @@ impl Vsock {
         Ok(true)
     }
 
+    /// After a message to the guest: true when there are packets to take already. See the top of this file.
+    fn expect_answer(&mut self, rings: &mut Rings<'_>) -> Result<bool, DeviceError> {
+        let Some(mut ring) = rings.ring(TX) else {
+            return Ok(false);
+        };
+        self.look_at = Some(Instant::now() + SECOND_PATIENCE);
+        ring.watch_second()
+    }
+
     /// Tells the driver of a cut, as soon as it has a buffer for that, and sees whether it has taken note.
     fn tell_cut(&mut self, rings: &mut Rings<'_>) -> Result<(), DeviceError> {
         if self.cut == Cut::None {
@@ -327,14 +354,17 @@ impl VirtioDevice for Vsock {
         if let DeviceEvent::Host { token, set } = event {
             self.mux.host_event(token, set, host);
         }
-        let more_taken = match event {
-            // What the host does puts nothing on the transmit queue.
-            DeviceEvent::Host { .. } | DeviceEvent::Queue(EVENTS) => false,
-            _ => self.take_packets(rings, host)?,
-        };
+        // What the host does puts nothing on the transmit queue.
+        let host_alone = matches!(event, DeviceEvent::Host { .. } | DeviceEvent::Queue(EVENTS));
+        let mut more_taken = !host_alone && self.take_packets(rings, host)?;
         self.tell_cut(rings)?;
         let before = rings.ring(RX).map(|ring| ring.used());
+        let bytes_before = self.counters.rx_bytes.load(Ordering::Relaxed);
         let more_given = self.cut == Cut::None && self.give_packets(rings, host)?;
+        let given = self.counters.rx_bytes.load(Ordering::Relaxed) - bytes_before;
+        if host_alone && (1..=SHORT_BYTES).contains(&given) {
+            more_taken = self.expect_answer(rings)?;
+        }
         let interrupting = rings.ring(RX).map(|ring| ring.used()) != before;
         self.give_back(rings, interrupting)?;
         rings.interrupt_for(&[RX, TX, EVENTS])?;
@@ -347,6 +377,10 @@ impl VirtioDevice for Vsock {
             // One notification leads through both queues.
             _ => Progress::MoreOn(TX),
         })
+    }
+
+    fn due(&self) -> Option<(Instant, usize)> {
+        self.look_at.map(|at| (at, TX))
     }
 
     fn handle_idle(&mut self, event: DeviceEvent, host: &mut Host<'_, '_>) {
@@ -368,6 +402,7 @@ impl VirtioDevice for Vsock {
     fn reset(&mut self) {
         self.mux.reset();
         self.cut = Cut::None;
+        self.look_at = None;
         self.held.clear();
         self.held_descriptors = 0;
         self.counters
