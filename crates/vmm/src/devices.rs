@@ -5,9 +5,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvm_ioctls::{IoEventAddress, VmFd};
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use thiserror::Error;
 use vmm_proto::{Stats, VmConfig};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::acpi::MmioWindow;
 use crate::bus::{Bus, BusDevice, OverlapError};
@@ -18,8 +19,9 @@ use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
 use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles, VirtioDevice};
 
-/// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
+/// Offsets of `QueueNotify` and `InterruptACK` in a window (virtio 1.2, section 4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
+const INTERRUPT_ACK: u64 = 0x64;
 
 #[derive(Debug, Error)]
 pub enum DevicesError {
@@ -56,6 +58,10 @@ pub(crate) struct Devices {
 struct Slot {
     device: MmioDevice,
     window: MmioWindow,
+    /// Where acknowledgements of interrupts go; nobody reads it. Each device has a line of its own, so a status that says
+    /// for good that buffers may have been used is never wrong, and KVM can take the guest's word without an exit to this
+    /// process.
+    acknowledged: EventFd,
 }
 
 impl Devices {
@@ -155,7 +161,11 @@ impl Slot {
         let line = Box::new(KvmLine::new(vm, window.gsi));
         let device = MmioDevice::new(device, memory.clone(), line)
             .map_err(|source| DevicesError::Transport { index, source })?;
-        let slot = Self { device, window };
+        let slot = Self {
+            device,
+            window,
+            acknowledged: event(index)?,
+        };
         slot.wire(index, vm)?;
         Ok(slot)
     }
@@ -166,14 +176,23 @@ impl Slot {
             .device
             .inherit(line, files)
             .map_err(|source| DevicesError::Transport { index, source })?;
-        let slot = Self { device, ..self };
+        // The parent's descriptor is closed already, and its number may be somebody else's.
+        std::mem::forget(self.acknowledged);
+        let slot = Self {
+            device,
+            window: self.window,
+            acknowledged: event(index)?,
+        };
         slot.wire(index, vm)?;
         Ok(slot)
     }
 
-    /// Lets KVM ring the device's doorbells.
+    /// Lets KVM ring the device's doorbells, and take acknowledgements.
     fn wire(&self, index: u32, vm: &VmFd) -> Result<(), DevicesError> {
         let transport = |source| DevicesError::Transport { index, source };
+        let acknowledge = IoEventAddress::Mmio(u64::from(self.window.start) + INTERRUPT_ACK);
+        vm.register_ioevent(&self.acknowledged, &acknowledge, NoDatamatch)
+            .map_err(|source| DevicesError::Wire { index, source })?;
         let doorbell = IoEventAddress::Mmio(u64::from(self.window.start) + QUEUE_NOTIFY);
         for (queue, notifier) in (0_u32..).zip(self.device.queue_notifiers().map_err(transport)?) {
             vm.register_ioevent(&notifier, &doorbell, queue)
@@ -181,6 +200,13 @@ impl Slot {
         }
         Ok(())
     }
+}
+
+fn event(index: u32) -> Result<EventFd, DevicesError> {
+    EventFd::new(EFD_NONBLOCK).map_err(|error| DevicesError::Transport {
+        index,
+        source: MmioError::EventFd(error),
+    })
 }
 
 /// An input of the in-kernel I/O APIC.
