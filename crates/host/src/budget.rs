@@ -113,6 +113,20 @@ impl Reservation {
         }
     }
 
+    /// Takes a part of it, or what is left when that is less.
+    pub(crate) fn split(&mut self, mib: u64) -> Self {
+        let mib = mib.min(self.mib);
+        self.mib -= mib;
+        if self.ending {
+            self.budget.with(|books| books.ending_mib -= mib);
+        }
+        Self {
+            budget: Arc::clone(&self.budget),
+            mib,
+            ending: false,
+        }
+    }
+
     /// Gives back all of it now: the VM is gone, though the sandbox is still known.
     pub(crate) fn shrink(&mut self) {
         self.give_back();

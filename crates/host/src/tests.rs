@@ -28,7 +28,7 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Daemon {
     address: SocketAddr,
     host: Arc<Host>,
-    simulation: Arc<Simulation>,
+    simulation: Simulation,
     stop: CancellationToken,
     done: CancellationToken,
     serving: JoinHandle<()>,
@@ -82,7 +82,7 @@ impl Daemon {
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
             timing: setup.timing,
         };
-        let simulation = Arc::new(Simulation::default());
+        let simulation = Simulation::default();
         *simulation.boot.lock().unwrap() = setup.boot;
         let keys = AuthConfig {
             keys: setup.keys.map(str::to_owned),
@@ -102,7 +102,7 @@ impl Daemon {
         let serving = tokio::spawn(server);
         let starting = client::get(address, "/v1/healthz").await;
         assert_eq!((starting.status, starting.text().as_str()), (503, "starting"));
-        let host = Host::open(config, simulation.clone()).unwrap();
+        let host = Host::open(config, Arc::new(simulation.clone())).unwrap();
         api.ready(Arc::clone(&host));
         Self {
             address,
@@ -140,10 +140,11 @@ impl Daemon {
         self.post(&format!("{sandbox}/exec"), &body).await
     }
 
-    /// Directories of VMs on disk.
+    /// Directories of VMs on disk that are in use: those in stock are empty houses.
     fn vm_dirs(&self) -> usize {
         let vms = self.dir.path().join("data/vms");
-        std::fs::read_dir::<&Path>(&vms).unwrap().count()
+        let dirs = std::fs::read_dir::<&Path>(&vms).unwrap().count();
+        dirs.saturating_sub(self.host.tools.homes.in_stock())
     }
 
     fn alive(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! What a sandbox starts from.
 //!
-//! Creating a sandbox is instantiating a template. Today an instance is a boot of the template's kernel and disk
-//! image; a snapshot of a booted VM will take its place behind the same call.
+//! A template is a kernel, an initial RAM disk and a disk image. A VM of it is booted from these, or restored from the
+//! [snapshot](crate::nursery) of one that was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,18 +9,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use vmm_proto::{ConsoleConfig, DiskConfig, VmConfig, VsockConfig};
+use vmm_proto::{ConsoleConfig, DiskConfig, RestoreConfig, VmConfig, VsockConfig};
 
-use crate::vm::VmFiles;
+use crate::vm::{CONSOLE_BYTES_MAX, VmFiles};
 
 /// The template of a request that names none.
 const DEFAULT: &str = "default";
 
 /// Every guest has the same address on its own private channel.
 const GUEST_CID: u32 = 3;
-
-/// Bound of a guest's console log, in bytes.
-const CONSOLE_BYTES_MAX: u64 = 1024 * 1024;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -102,6 +99,10 @@ impl Templates {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Template> {
+        self.0.values()
+    }
 }
 
 impl Template {
@@ -129,15 +130,45 @@ impl Template {
                 layer: files.disk_layer(),
                 size_bytes,
             },
-            vsock: VsockConfig {
-                guest_cid: GUEST_CID,
-                socket: files.vsock_socket(),
-            },
-            console: ConsoleConfig {
-                log: files.console(),
-                log_bytes_max: CONSOLE_BYTES_MAX,
-            },
+            vsock: vsock(files),
+            console: console(files),
         }
+    }
+
+    /// What a VM process is told that restores a VM of this template.
+    pub(crate) fn restore(
+        &self,
+        snapshot: PathBuf,
+        working_set: Option<PathBuf>,
+        files: &VmFiles,
+    ) -> RestoreConfig {
+        RestoreConfig {
+            snapshot,
+            working_set,
+            base: self.rootfs.clone(),
+            layer: files.disk_layer(),
+            vsock: vsock(files),
+            console: console(files),
+        }
+    }
+
+    /// The files a VM of this template is made of: kernel, initial RAM disk, disk image.
+    pub(crate) fn sources(&self) -> [&Path; 3] {
+        [&self.kernel, &self.initrd, &self.rootfs]
+    }
+}
+
+fn vsock(files: &VmFiles) -> VsockConfig {
+    VsockConfig {
+        guest_cid: GUEST_CID,
+        socket: files.vsock_socket(),
+    }
+}
+
+fn console(files: &VmFiles) -> ConsoleConfig {
+    ConsoleConfig {
+        log: files.console(),
+        log_bytes_max: CONSOLE_BYTES_MAX,
     }
 }
 
