@@ -37,6 +37,14 @@ pub(crate) async fn introduce(socket: &Path, id: SandboxId) -> Result<AgentConne
     done(connection.reply().await?, "Identify").map(|()| connection)
 }
 
+/// Tells the guest what time it is.
+pub(crate) async fn set_clock(connection: &mut AgentConnection) -> Result<(), AgentError> {
+    let clock = Request::Clock {
+        wall_clock_ns: clock::now_ns(),
+    };
+    done(connection.ask(&clock).await?, "Clock")
+}
+
 /// Reads what an agent says on its own connection when it is warm.
 pub(crate) async fn read_ready(stream: UnixStream) -> Result<Ready, AgentError> {
     match AgentConnection::new(stream).reply().await? {

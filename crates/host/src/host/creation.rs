@@ -4,14 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use api::{CreateRequest, Source};
-use pod_types::{IdError, SandboxId};
+use pod_types::{ErrorChain, IdError, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
-use super::Host;
+use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
-use crate::budget::{OverBudget, Reservation};
+use crate::budget::Reservation;
 use crate::clock;
+use crate::nursery::{MakeError, Newborn, Nursery};
 use crate::sandbox::{
     Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
 };
@@ -32,7 +33,7 @@ pub(crate) enum CreateRefused {
         asked: u32,
         least: u32,
     },
-    OverBudget(OverBudget),
+    NoRoom(NoRoom),
     Stopping,
     NoId(IdError),
     NoDirectory(io::Error),
@@ -56,13 +57,84 @@ impl Host {
         self: &Arc<Self>,
         request: CreateRequest,
         tenant: Tenant,
-    ) -> Result<Arc<Sandbox>, CreateRefused> {
+    ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
+        let mut marks = Marks::begin();
         let (spec, terms) = self.specify(request)?;
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
         let _foreground = self.activity.foreground();
-        self.boot(spec, terms, tenant).await
+        let Some(nursery) = self.nursery_of(&spec) else {
+            let sandbox = self.boot(spec, terms, tenant).await?;
+            marks.mark("boot");
+            return Ok((sandbox, marks));
+        };
+        if let Some(newborn) = nursery.take().await {
+            marks.mark("wake");
+            let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, tenant)?;
+            return Ok((sandbox, marks));
+        }
+        let sandbox = match self.clone_template(nursery).await? {
+            Ok(newborn) => {
+                marks.mark("clone");
+                self.hand_over(newborn, Source::Clone, spec, terms, tenant)?
+            }
+            Err(error) => {
+                let template = spec.template.name.as_str();
+                tracing::warn!(template, error = %ErrorChain(&error), "booting what could not be cloned");
+                let sandbox = self.boot(spec, terms, tenant).await?;
+                marks.mark("boot");
+                sandbox
+            }
+        };
+        nursery.missed(marks.elapsed());
+        Ok((sandbox, marks))
+    }
+
+    /// Where VMs of this shape can be had ready-made.
+    fn nursery_of(&self, spec: &Spec) -> Option<&Arc<Nursery>> {
+        let nursery = self.nurseries.get(&spec.template.name)?;
+        let shape = nursery.shape();
+        let same =
+            (spec.vcpus, spec.ram_mib, spec.rootfs_gb) == (shape.vcpus, shape.ram_mib, shape.rootfs_gb);
+        same.then_some(nursery)
+    }
+
+    /// Without a clone the sandbox is booted; without room there is none.
+    async fn clone_template(&self, nursery: &Nursery) -> Result<Result<Newborn, MakeError>, CreateRefused> {
+        let reservation = self.room_to_clone(nursery.estimate_mib()).await;
+        Ok(nursery.make(reservation.map_err(CreateRefused::NoRoom)?).await)
+    }
+
+    /// Makes a sandbox of a VM that is up.
+    fn hand_over(
+        self: &Arc<Self>,
+        newborn: Newborn,
+        source: Source,
+        spec: Spec,
+        terms: Terms,
+        tenant: Tenant,
+    ) -> Result<Arc<Sandbox>, CreateRefused> {
+        let Newborn {
+            id,
+            vm,
+            connection,
+            reservation,
+        } = newborn;
+        let draft = Draft {
+            title: Title { id, terms },
+            tenant,
+            spec,
+            origin: Origin {
+                source,
+                generation: 0,
+            },
+            files: vm.home.files.clone(),
+        };
+        let (sandbox, mailbox) = self.draw_up(draft);
+        sandbox.be_born(vm.process.pid(), connection);
+        self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        Ok(sandbox)
     }
 
     async fn boot(
@@ -72,10 +144,9 @@ impl Host {
         tenant: Tenant,
     ) -> Result<Arc<Sandbox>, CreateRefused> {
         let reservation = self
-            .budget
-            .reserve(spec.ram_mib.into())
+            .room_to_boot(spec.ram_mib.into())
             .await
-            .map_err(CreateRefused::OverBudget)?;
+            .map_err(CreateRefused::NoRoom)?;
         let id = SandboxId::random().map_err(CreateRefused::NoId)?;
         let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {

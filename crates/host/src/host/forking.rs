@@ -6,22 +6,20 @@ use std::time::Duration;
 use api::Source;
 use futures_util::future::try_join_all;
 use lifecycle::{EndReason, ForkRefused};
-use pod_types::{IdError, SandboxId};
+use pod_types::SandboxId;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::creation::Draft;
 use super::registry::MergeError;
-use super::{CreateRefused, Host};
-use crate::agent::AgentConnection;
+use super::{CreateRefused, Host, Marks, NoRoom};
 use crate::auth::Tenant;
-use crate::budget::OverBudget;
 use crate::clock;
-use crate::sandbox::{Message, Origin, Sandbox, Start, Terms, Title};
-use crate::vm::{self, BootError, CloneError, Order, Vm};
+use crate::nursery::{RaiseError, raise};
+use crate::sandbox::{Message, Origin, Spec, Start, Terms, Title};
+use crate::vm::{CloneError, Order};
 
-/// How long a clone may take to take on its identity. Nobody gets it before it has.
-const IDENTITY_BOUND: Duration = Duration::from_secs(10);
+/// What a clone counts for where clones of its template were never measured, in MiB.
+const FIRST_ESTIMATE_MIB: u64 = 64;
 
 /// Why there are no copies of a sandbox. It is unharmed in any case.
 #[derive(Debug)]
@@ -29,11 +27,9 @@ pub(crate) enum ForkError {
     Unknown,
     Refused(ForkRefused),
     Stopping,
-    OverBudget(OverBudget),
-    NoId(IdError),
+    NoRoom(NoRoom),
     Clone(CloneError),
-    Identity(BootError),
-    IdentityDeadline,
+    Raise(RaiseError),
 }
 
 impl Host {
@@ -44,16 +40,17 @@ impl Host {
         id: SandboxId,
         tenant: Tenant,
         count: u8,
-    ) -> Result<Vec<Arc<Sandbox>>, ForkError> {
+    ) -> Result<(Vec<SandboxId>, Marks), ForkError> {
+        let mut marks = Marks::begin();
         let parent = self.find(id, tenant).ok_or(ForkError::Unknown)?;
         if self.is_stopping() {
             return Err(ForkError::Stopping);
         }
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
-        let each_mib = u64::from(parent.spec.ram_mib);
-        let reservation = self.budget.reserve(each_mib * u64::from(count)).await;
-        let mut reservation = reservation.map_err(ForkError::OverBudget)?;
+        let each_mib = self.clone_estimate_mib(&parent.spec);
+        let reservation = self.room_to_clone(each_mib * u64::from(count)).await;
+        let mut reservation = reservation.map_err(ForkError::NoRoom)?;
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
         // An owner that is gone, or does not come to it before the end, drops the question.
@@ -62,8 +59,11 @@ impl Host {
         }
         let brood = made.await.map_err(|_| ForkError::Unknown)?;
         let brood = brood.map_err(ForkError::Clone)?;
-        tracing::debug!(paused_us = brood.paused_us, "sandbox cloned");
-        let children = try_join_all(brood.vms.into_iter().map(introduce)).await?;
+        marks.mark("clone");
+        marks.note("paused", Duration::from_micros(brood.paused_us));
+        let raised = try_join_all(brood.vms.into_iter().map(raise)).await;
+        let children = raised.map_err(ForkError::Raise)?;
+        marks.mark("identity");
         let created_at_ms = clock::now_ms();
         let mut known = Vec::with_capacity(children.len());
         for (id, vm, connection) in children {
@@ -87,9 +87,19 @@ impl Host {
             let start = Start::Born(Box::new(vm));
             self.adopt(&sandbox, Some(&parent), mailbox, part, start)
                 .map_err(|_: CreateRefused| ForkError::Stopping)?;
-            known.push(sandbox);
+            known.push(id);
         }
-        Ok(known)
+        tracing::debug!(timing = marks.header(), "sandbox forked");
+        Ok((known, marks))
+    }
+
+    /// What a clone of such a sandbox is taken to need of its own.
+    fn clone_estimate_mib(&self, spec: &Spec) -> u64 {
+        let ram_mib = u64::from(spec.ram_mib);
+        let nursery = self.nurseries.get(&spec.template.name);
+        nursery
+            .map_or(FIRST_ESTIMATE_MIB, |nursery| nursery.estimate_mib())
+            .min(ram_mib)
     }
 
     /// Puts the winner's VM under the loser's id. The winner's own id is unknown from now on, and the loser's VM ends
@@ -99,7 +109,8 @@ impl Host {
         loser: SandboxId,
         winner: SandboxId,
         tenant: Tenant,
-    ) -> Result<(), MergeError> {
+    ) -> Result<Marks, MergeError> {
+        let mut marks = Marks::begin();
         let old = self.registry().merge(loser, winner, tenant)?;
         tracing::info!(sandbox_id = %loser, winner = %winner, "sandbox merged");
         let mailbox = old.mailbox();
@@ -108,17 +119,7 @@ impl Host {
             let word = error.into_inner();
             self.owners.spawn(async move { drop(mailbox.send(word).await) });
         }
-        Ok(())
-    }
-}
-
-/// Gives a clone an identity of its own.
-async fn introduce(mut vm: Vm) -> Result<(SandboxId, Vm, AgentConnection), ForkError> {
-    let id = SandboxId::random().map_err(ForkError::NoId)?;
-    let told = vm::introduce(&mut vm.process, &mut vm.control, &vm.home.files, id);
-    match timeout(IDENTITY_BOUND, told).await {
-        Ok(Ok(connection)) => Ok((id, vm, connection)),
-        Ok(Err(error)) => Err(ForkError::Identity(error)),
-        Err(_) => Err(ForkError::IdentityDeadline),
+        marks.mark("swap");
+        Ok(marks)
     }
 }

@@ -3,15 +3,18 @@
 mod activity;
 mod creation;
 mod forking;
+mod marks;
 mod registry;
+mod room;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::{Capacity, MemoryCapacity, RunCapacity, SandboxCounts, SandboxInfo, SandboxState};
+use api::{Capacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo, SandboxState};
 use lifecycle::EndReason;
 use pod_types::SandboxId;
 use thiserror::Error;
@@ -21,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Tenant;
-use crate::budget::{Budget, memory_available_mib};
-use crate::config::HostConfig;
+use crate::budget::Budget;
+use crate::config::{HostConfig, Pools};
+use crate::memory::MemoryWatch;
+use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
-use crate::storage::{self, DataDir, DataDirError, Reaper};
+use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::vm::{Homes, Roster, VmmSpawner};
 
 use registry::Registry;
@@ -32,7 +37,9 @@ use registry::Registry;
 pub(crate) use activity::Activity;
 pub(crate) use creation::CreateRefused;
 pub(crate) use forking::ForkError;
+pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
+pub(crate) use room::NoRoom;
 
 /// How long all VMs together may take to end at shutdown.
 const END_BOUND: Duration = Duration::from_secs(20);
@@ -44,6 +51,9 @@ pub struct Host {
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
+    memory: Arc<MemoryWatch>,
+    /// By the name of the template; empty when every sandbox is booted.
+    nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
     activity: Arc<Activity>,
     owners: TaskTracker,
@@ -92,8 +102,10 @@ impl Host {
         let background = Background::default();
         background.spawn(tools.reaper.clone().work(data.vms().to_owned(), roster));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
-        Ok(Arc::new(Self {
-            budget: Budget::new(config.memory_budget_mib),
+        let mut host = Self {
+            budget: Budget::new(config.memory.budget_mib),
+            memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
+            nurseries: BTreeMap::new(),
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
             data,
@@ -103,7 +115,47 @@ impl Host {
             owners: TaskTracker::new(),
             background,
             stopping: AtomicBool::new(false),
-        }))
+        };
+        host.open_nurseries();
+        let host = Arc::new(host);
+        host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        Ok(host)
+    }
+
+    /// Begins to make snapshots and fill pools, the default template's first.
+    fn open_nurseries(&mut self) {
+        let Pools { snapshots: true, .. } = self.config.pools else {
+            return;
+        };
+        let builds = Arc::new(Semaphore::new(1));
+        let templates = &self.config.templates;
+        let mut order: Vec<_> = templates.iter().collect();
+        order.sort_by_key(|template| !templates.is_default(template));
+        for template in order {
+            let is_default = templates.is_default(template);
+            let pools = &self.config.pools;
+            let supplies = Supplies {
+                template: template.clone(),
+                shape: Shape {
+                    vcpus: self.config.vcpus,
+                    ram_mib: self.config.ram_mib,
+                    rootfs_gb: template.rootfs_gb(),
+                },
+                pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
+                refills_at_once: pools.refills_at_once,
+                snapshots: self.data.snapshots().to_owned(),
+                boot_deadline: self.config.timing.boot_deadline,
+                patience: self.config.timing.snapshot_patience,
+                tools: self.tools.clone(),
+                budget: Arc::clone(&self.budget),
+                memory: Arc::clone(&self.memory),
+                boots: Arc::clone(&self.boots),
+                builds: Arc::clone(&builds),
+                activity: Arc::clone(&self.activity),
+            };
+            let nursery = Nursery::open(supplies, &self.background);
+            self.nurseries.insert(template.name.clone(), nursery);
+        }
     }
 
     pub(crate) fn config(&self) -> &HostConfig {
@@ -136,6 +188,12 @@ impl Host {
         list
     }
 
+    /// Somebody waits for an answer.
+    #[cfg(test)]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.activity.is_busy()
+    }
+
     /// Ends a tenant's sandbox. It is unknown from now on; its VM ends in the background.
     pub(crate) async fn delete(&self, id: SandboxId, tenant: Tenant) {
         let removed = self.registry().remove(id, tenant);
@@ -164,7 +222,7 @@ impl Host {
                 budget_mib,
                 used_mib,
                 free_mib: budget_mib.saturating_sub(used_mib),
-                host_available_mib: memory_available_mib(),
+                host_available_mib: (self.config.memory.probe)(),
             },
             sandboxes,
             execs: RunCapacity {
@@ -173,7 +231,22 @@ impl Host {
                 boots_at_once_max: self.config.boots_at_once,
             },
             templates: self.config.templates.names().map(str::to_owned).collect(),
-            pools: Vec::new(),
+            pools: self
+                .config
+                .templates
+                .names()
+                .map(|name| self.pool(name))
+                .collect(),
+        }
+    }
+
+    fn pool(&self, template: &str) -> PoolCapacity {
+        match self.nurseries.get(template) {
+            Some(nursery) => nursery.capacity(),
+            None => PoolCapacity {
+                template: template.to_owned(),
+                ..nursery::nothing()
+            },
         }
     }
 
@@ -197,6 +270,9 @@ impl Host {
         let ended = async {
             self.owners.wait().await;
             self.background.tasks.wait().await;
+            for nursery in self.nurseries.values() {
+                while nursery.squeeze() {}
+            }
             self.tools.homes.clear();
         };
         if timeout(END_BOUND, ended).await.is_err() {

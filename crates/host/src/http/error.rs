@@ -7,8 +7,7 @@ use axum::response::{IntoResponse, Response};
 use lifecycle::{ForkRefused, MergeRefused, RunRefused};
 use pod_types::ErrorChain;
 
-use crate::budget::OverBudget;
-use crate::host::{CreateRefused, ForkError, MergeError};
+use crate::host::{CreateRefused, ForkError, MergeError, NoRoom};
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
 
 /// An error that is the whole response.
@@ -90,7 +89,9 @@ impl From<CreateRefused> for Failed {
                     "rootfs_gb: expected at least {least}, the size of the template's own disk, got {asked}"
                 ),
             ),
-            CreateRefused::OverBudget(over) => no_capacity(over, "delete a sandbox, or ask for less ram_mib"),
+            CreateRefused::NoRoom(no_room) => {
+                no_capacity(no_room, "delete a sandbox, or ask for less ram_mib")
+            }
             CreateRefused::Stopping => return stopping(),
             CreateRefused::NoId(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
             CreateRefused::NoDirectory(error) => ApiError::new(
@@ -122,14 +123,9 @@ impl From<ForkError> for Failed {
                     ForkRefused::Ended { .. } => return no_sandbox(),
                 }
             }
-            ForkError::OverBudget(over) => no_capacity(over, "delete a sandbox, or make fewer children"),
-            ForkError::NoId(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
+            ForkError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox, or make fewer children"),
             ForkError::Clone(error) => failed(ErrorChain(&error).to_string()),
-            ForkError::Identity(error) => failed(format!(
-                "a child did not take on its identity: {}",
-                ErrorChain(&error)
-            )),
-            ForkError::IdentityDeadline => failed("a child did not take on its identity in time".to_owned()),
+            ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
         })
     }
 }
@@ -149,7 +145,18 @@ impl From<MergeError> for Failed {
     }
 }
 
-fn no_capacity(over: OverBudget, hint: &'static str) -> ApiError {
+fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
+    let over = match no_room {
+        NoRoom::OverBudget(over) => over,
+        NoRoom::TooLittle(little) => {
+            let (wanted, available, floor) = (little.wanted_mib, little.available_mib, little.floor_mib);
+            let text = format!(
+                "no room for {wanted} MiB: the host has {available} MiB available and keeps {floor} for itself"
+            );
+            let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+            return error.hint(hint);
+        }
+    };
     let (wanted, used, total) = (over.wanted_mib, over.used_mib, over.total_mib);
     let text =
         format!("no room for {wanted} MiB of guest memory: {used} of {total} MiB are in use on this host");

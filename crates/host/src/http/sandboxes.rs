@@ -26,8 +26,9 @@ pub(super) async fn create(
     let wanted = CreateRequest::parse(&body::read(&head.headers, content).await?)?;
     let timing = host.config().timing;
     let creation = async move {
-        let sandbox = host.create(wanted, tenant).await?;
-        Ok(created(&host, &sandbox))
+        let (sandbox, marks) = host.create(wanted, tenant).await?;
+        tracing::debug!(sandbox_id = %sandbox.id(), timing = marks.header(), "sandbox created");
+        Ok((created(&host, &sandbox), marks))
     };
     patient::answer(creation, &timing).await
 }

@@ -128,6 +128,12 @@ impl Sandbox {
         lock(&self.title).id
     }
 
+    /// The process of its VM, while there is one.
+    pub(crate) fn vmm_pid(&self) -> Option<u32> {
+        let pid = self.vmm_pid.load(Ordering::Relaxed);
+        (pid != 0).then_some(pid)
+    }
+
     pub(crate) fn title(&self) -> Title {
         *lock(&self.title)
     }
@@ -214,7 +220,6 @@ impl Sandbox {
 
     pub(crate) fn info(&self) -> SandboxInfo {
         let (phase, runs) = self.machine(|machine| (machine.phase().clone(), machine.runs()));
-        let pid = self.vmm_pid.load(Ordering::Relaxed);
         let Title { id, terms } = self.title();
         SandboxInfo {
             id,
@@ -228,7 +233,7 @@ impl Sandbox {
             idle_timeout_seconds: terms.idle_timeout_seconds,
             persistent: terms.persistent,
             egress: self.spec.egress,
-            vmm_pid: (pid != 0).then_some(pid),
+            vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
             generation: self.origin.generation,

@@ -62,7 +62,7 @@ enum Remains {
     /// It runs.
     Vm(Vm),
     /// Its process is gone; the console can still be read.
-    Home(Home),
+    Home(#[expect(dead_code, reason = "held for as long as somebody may ask for the console")] Home),
 }
 
 impl Owner {

@@ -53,8 +53,6 @@ pub(crate) struct Faults {
     pub(crate) fewer: bool,
     /// A VM that is asked for clones makes them and dies before it tells.
     pub(crate) dies_cloning: bool,
-    /// Guests read no clock for so many milliseconds after they were asked to.
-    pub(crate) no_watch: bool,
 }
 
 /// Starts simulated VM processes, and counts what they see.
@@ -107,9 +105,16 @@ impl Simulation {
         end(&known.ended, "was killed by signal 9");
     }
 
-    /// Processes that run and were restored from a snapshot.
-    pub(crate) fn restored(&self) -> usize {
-        self.seen.restores.lock().unwrap().len()
+    pub(crate) fn children_of(&self, parent: u32) -> Vec<u32> {
+        let processes = self.processes.lock().unwrap();
+        let children = processes.iter().filter(|(_, known)| known.parent == parent);
+        children.map(|(pid, _)| *pid).collect()
+    }
+
+    /// Ends processes that nobody knows of, as the reaper would after a while.
+    pub(crate) fn kill_all(&self) {
+        let pids: Vec<u32> = self.processes.lock().unwrap().keys().copied().collect();
+        pids.into_iter().for_each(|pid| self.kill(pid));
     }
 
     /// The newest process that has made clones, while it lives.
@@ -152,6 +157,10 @@ impl Simulation {
 impl VmmSpawner for Simulation {
     fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>> {
         Ok(Box::new(self.start(0, Origin::Started(dir.to_owned()))))
+    }
+
+    fn program(&self) -> Option<std::path::PathBuf> {
+        None
     }
 
     fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>> {

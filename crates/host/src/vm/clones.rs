@@ -50,6 +50,13 @@ pub(crate) enum CloneError {
     Reach(#[source] ControlError),
 }
 
+impl CloneError {
+    /// The VM that was to be cloned is of no use any more, as far as this tells.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self, Self::Parent(error) if !matches!(error, ControlError::Refused(_)))
+    }
+}
+
 /// Has the VM at the other end of `control`, process `parent`, make clones of itself. All or none.
 pub(crate) async fn clone_vm(
     control: &mut Control,

@@ -16,9 +16,9 @@ mod roster;
 
 pub use process::{VmmProcess, VmmProgram, VmmSpawner};
 
-pub(crate) use boot::{BootError, bring_up, introduce};
+pub(crate) use boot::{BootError, bring_up, introduce, reach};
 pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
-pub(crate) use control::Control;
+pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};
 pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};

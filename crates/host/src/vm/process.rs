@@ -32,6 +32,9 @@ pub trait VmmSpawner: Send + Sync + 'static {
     /// The process cannot be started.
     fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>>;
 
+    /// The program, when it is a file that snapshots depend on.
+    fn program(&self) -> Option<PathBuf>;
+
     /// Watches a clone, by the number its parent has told.
     ///
     /// # Errors
@@ -121,6 +124,10 @@ impl VmmSpawner for VmmProgram {
             tracing::debug!(pid, %error, "cannot offer a VM process to the kernel for when memory runs out");
         }
         Ok(Box::new(Running { child, pid }))
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        Some(self.path.clone())
     }
 
     fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>> {
