@@ -49,6 +49,8 @@ pub(crate) enum AgentError {
     Failed(String),
     #[error("the system gave no randomness for the guest")]
     Entropy,
+    #[error("the agent did not answer in time")]
+    Silent,
 }
 
 impl AgentConnection {

@@ -4,4 +4,4 @@ mod connection;
 mod handshake;
 
 pub(crate) use connection::{AgentConnection, AgentError};
-pub(crate) use handshake::{connect, identify, read_ready};
+pub(crate) use handshake::{connect, introduce, read_ready, set_clock};

@@ -7,6 +7,7 @@ mod body;
 mod error;
 mod exec;
 mod exec_body;
+mod forks;
 mod front;
 mod patient;
 mod sandboxes;
