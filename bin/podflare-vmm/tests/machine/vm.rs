@@ -216,6 +216,15 @@ impl Vm {
         (count("fd"), count("task"), maps.lines().count())
     }
 
+    /// What may explain a failure.
+    fn tell(&self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let state = status.lines().find(|line| line.starts_with("State")).unwrap_or("gone");
+        let console = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let tail = &console[console.len().saturating_sub(2000)..];
+        eprintln!("process {}: {state}; console:\n{}", self.pid, String::from_utf8_lossy(tail));
+    }
+
     /// A field of `smaps_rollup`, in KiB.
     pub(crate) fn memory_kib(&self, field: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
@@ -228,6 +237,9 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         signal(self.pid);
         if let Some(child) = &mut self.child {
             let _ = child.wait();
