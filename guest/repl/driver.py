@@ -13,6 +13,7 @@ Works with Python 3.11 and later.
 """
 
 import _ast
+import _thread
 import builtins
 import collections
 import fcntl
@@ -48,9 +49,11 @@ CELL_CHARS_MAX = 2 << 20
 RESEED_SIGNAL = signal.SIGSTKFLT
 
 CO_COROUTINE = 0x80
-PARSE = _ast.PyCF_ONLY_AST | _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+AWAIT = _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+PARSE = _ast.PyCF_ONLY_AST | AWAIT
 
-pid = os.getpid()
+# False in a child of os.fork().
+original = True
 control = None
 acknowledgements = None
 null = None
@@ -192,7 +195,7 @@ def run(number, payload, out, err):
     code = exit_code(failure)
     failure = None
     flush()
-    if os.getpid() != pid:
+    if not original:
         # User code called os.fork() and its child came back here.
         os._exit(code)
     os.dup2(null, 1)
@@ -222,26 +225,47 @@ def guarded(function, *arguments):
 
 
 def execute(name, source):
-    global future_flags
     source = dedented(source)
     remember(name, source)
+    codes = line_codes(name, source) or compiled(name, source)
+    for code in codes:
+        result = eval(code, space)
+        if code.co_flags & CO_COROUTINE:
+            finish(result)
+
+
+def line_codes(name, source):
+    """A single simple line, which is what most short runs are, compiled as at the prompt: the same outcome without
+    the detour over a syntax tree. None where the two could differ."""
+    global future_flags
+    if "\n" in source or ";" in source:
+        return None
+    try:
+        code = compile(source, name, "single", AWAIT | future_flags, True)
+    except SyntaxError:
+        # Also what only the prompt refuses, like a comment alone; and the message must be the file's, not the prompt's.
+        return None
+    future_flags |= code.co_flags & future_mask
+    return (code,)
+
+
+def compiled(name, source):
+    """Code of all statements, and of the last one apart where its value is to be shown."""
+    global future_flags
     tree = compile(source, name, "exec", PARSE | future_flags, True)
     body = tree.body
     # The last expression is compiled as at the prompt, which hands its value to sys.displayhook.
     last = _ast.Interactive([body.pop()]) if body and type(body[-1]) is _ast.Expr else None
     # Both before either runs: code that does not compile has no effects.
     codes = []
-    flags = _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future_flags
+    flags = AWAIT | future_flags
     if body:
         codes.append(compile(tree, name, "exec", flags, True))
         flags |= codes[0].co_flags & future_mask
     if last is not None:
         codes.append(compile(last, name, "single", flags, True))
     future_flags = flags & future_mask
-    for code in codes:
-        result = eval(code, space)
-        if code.co_flags & CO_COROUTINE:
-            finish(result)
+    return codes
 
 
 def finish(coroutine):
@@ -333,13 +357,14 @@ def user_frames(trace):
 
 def repair(out, err):
     """Connects a run's output and undoes what earlier user code did to the standard streams."""
-    stale = stale_threads()
     repair_streams()
-    if stale:
-        for name in ("stdout", "stderr"):
-            setattr(sys, name, Filtered(streams[name], stale))
-    # What threads printed between the runs goes where it belongs, to /dev/null.
-    flush()
+    if _thread._count():
+        stale = stale_threads()
+        if stale:
+            for name in ("stdout", "stderr"):
+                setattr(sys, name, Filtered(streams[name], stale))
+        # What threads printed between the runs goes where it belongs, to /dev/null.
+        flush()
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.close(out)
@@ -353,8 +378,6 @@ def repair(out, err):
 
 def stale_threads():
     """Threads of earlier runs; those of pools do not count, they print on behalf of whoever gives them work."""
-    if threading.active_count() == 1:
-        return None
     pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
     here = threading.current_thread()
     return {
@@ -416,6 +439,8 @@ def on_interrupt(signum, frame):
 
 def leave_control():
     """In a child of os.fork(): the conversation with the agent is the parent's."""
+    global original
+    original = False
     for inherited in (control, acknowledgements):
         if inherited is not None:
             inherited.close()

@@ -146,6 +146,12 @@ impl Services {
         }
     }
 
+    /// Runs in line, the one in progress among them.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Ends the REPL.
     pub fn stop(&self) {
         self.repl.stop();
@@ -256,7 +262,11 @@ impl Services {
         exec: &ExecRequest,
     ) -> Result<(), ConnectionError> {
         match self.repl.start(&exec.code) {
-            Ok((mut run, output)) => pump(connection, output, &mut run, Limits::of(exec), &self.drain),
+            Ok((mut run, output)) => {
+                let ran = pump(connection, output, &mut run, Limits::of(exec), &self.drain);
+                self.repl.prepare();
+                ran
+            }
             Err(error @ ReplError::DoesNotStart(_)) => {
                 connection.push(&failed(FailureCode::Internal, error.to_string()))
             }

@@ -25,7 +25,7 @@ use pod_types::ErrorChain;
 use thiserror::Error;
 
 use crate::children::Children;
-use crate::run::Writers;
+use crate::run::{Output, Writers};
 use crate::services::Config;
 pub(crate) use job::ReplRun;
 use process::{Process, StartProcessError};
@@ -62,6 +62,8 @@ pub(crate) struct Repl {
     changed: Condvar,
     /// Numbers runs, and the `<cell N>` of tracebacks.
     cells: AtomicU32,
+    /// Pipes for the next run, made while nobody waits.
+    spare: Mutex<Option<(Output, Writers)>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ impl Repl {
             slot: Mutex::default(),
             changed: Condvar::new(),
             cells: AtomicU32::new(0),
+            spare: Mutex::default(),
         });
         let supervisor = Arc::clone(&repl);
         thread::Builder::new()
@@ -92,7 +95,7 @@ impl Repl {
     }
 
     /// Gives code to the current process. The pipes are made anew for each attempt.
-    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, crate::run::Output), ReplError> {
+    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, Output), ReplError> {
         let cell = self.cells.fetch_add(1, Ordering::Relaxed);
         for _ in 0..SENDS_MAX {
             let process = self.current(Instant::now() + RESTART_WAIT)?;
@@ -100,7 +103,10 @@ impl Repl {
                 process.abandon();
                 continue;
             }
-            let (output, writers) = crate::run::Output::new().map_err(ReplError::Pipes)?;
+            let (output, writers) = match self.spare().take() {
+                Some(pipes) => pipes,
+                None => Output::new().map_err(ReplError::Pipes)?,
+            };
             let Writers { stdout, stderr } = &writers;
             match process.send_run(cell, code, stdout, stderr) {
                 Ok(()) => return Ok((ReplRun::new(process, cell), output)),
@@ -113,6 +119,15 @@ impl Repl {
     /// What was run so far does not count; the next run is number 1.
     pub(crate) fn number_from_one(&self) {
         self.cells.store(1, Ordering::Relaxed);
+    }
+
+    /// Makes ready for the next run what does not depend on it. To be called when the last one's host has its answer.
+    pub(crate) fn prepare(&self) {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            // Without them the next run makes its own, and reports why it cannot.
+            *spare = Output::new().ok();
+        }
     }
 
     /// Makes Python draw new randomness from the kernel, which must be fresh. A process that is being started now is made
@@ -235,6 +250,10 @@ impl Repl {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<(Output, Writers)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {

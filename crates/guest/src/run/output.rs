@@ -104,11 +104,10 @@ impl Output {
         })
     }
 
-    /// The run has ended: moves exactly what the pipes hold now, and leaves whatever comes later to the drain.
-    pub(crate) fn finish<S: Stream>(
-        mut self,
+    /// The run has ended: moves exactly what the pipes hold now.
+    pub(crate) fn move_rest<S: Stream>(
+        &mut self,
         mut connection: Option<&mut Connection<S>>,
-        drain: &Drain,
     ) -> Result<(), ConnectionError> {
         for source in [Source::Stdout, Source::Stderr] {
             let mut left = self.held(source)?;
@@ -120,10 +119,12 @@ impl Output {
                 left -= count;
             }
         }
-        for fd in [self.stdout.fd.take(), self.stderr.fd.take()]
-            .into_iter()
-            .flatten()
-        {
+        Ok(())
+    }
+
+    /// Leaves whatever comes from now on to the drain.
+    pub(crate) fn leave(self, drain: &Drain) -> io::Result<()> {
+        for fd in [self.stdout.fd, self.stderr.fd].into_iter().flatten() {
             // Hung up and empty means that nobody can write any more.
             if poll::ready_now(&fd, PollFlags::IN)? != PollFlags::HUP {
                 drain.take(fd);
@@ -157,9 +158,9 @@ impl Output {
         let Some(fd) = &pipe.fd else {
             return Ok(0);
         };
-        self.scratch.resize(OUTPUT_PIECE_MAX, 0);
+        self.scratch.resize(max, 0);
         // An interrupted read must not look like the end of the pipe: what it holds would be lost.
-        let count = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut self.scratch[..max]))
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *self.scratch))
             .map_err(io::Error::from)?;
         if count == 0 {
             pipe.fd = None;

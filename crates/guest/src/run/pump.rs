@@ -84,17 +84,21 @@ pub(crate) fn pump<S: Stream>(
     }
     let Pump {
         connection,
-        output,
+        mut output,
         timed_out,
         host_gone,
         ..
     } = pump;
     if host_gone {
-        output.finish::<S>(None, drain)?;
+        output.leave(drain)?;
         return Err(ConnectionError::Closed);
     }
-    output.finish(Some(connection), drain)?;
-    conclude(connection, end, timed_out.then_some(limits.timeout_ms).flatten())
+    output.move_rest(Some(connection))?;
+    conclude(connection, end, timed_out.then_some(limits.timeout_ms).flatten())?;
+    // The host waits for this, and for nothing that comes after it.
+    let sent = connection.send_some();
+    output.leave(drain)?;
+    sent
 }
 
 /// Notes on stderr for what the run itself cannot know, then the exit code.
