@@ -31,7 +31,9 @@ pub enum Request {
     /// SHA-256 of at most [`DIGEST_PATHS_MAX`] regular files; answered with [`Reply::Digests`].
     Digests { paths: Vec<Vec<u8>> },
     /// The output of the run that this machine, being a clone, has carried on without its client: what is kept of
-    /// it, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such run.
+    /// it since the clone, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such
+    /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
+    /// connection does not cancel it.
     Follow,
 }
 
@@ -50,7 +52,7 @@ pub enum Reply {
     Entries(Vec<Entry>),
     /// In the order of the paths asked for; `None` for what is not a readable regular file any more.
     Digests(Vec<Option<[u8; 32]>>),
-    /// First answer to [`Request::Follow`] when older output of the run was not kept.
+    /// In the output of a run that is followed: here so much was not kept.
     Dropped {
         bytes: u64,
     },
