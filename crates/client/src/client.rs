@@ -1,6 +1,8 @@
 //! One method for each route of the API.
 
-use api::{Capacity, CreateRequest, CreatedSandbox, ExecRequest, SandboxInfo, SandboxList};
+use api::{
+    Capacity, CreateRequest, CreatedSandbox, ExecRequest, ForkRequest, Forked, SandboxInfo, SandboxList,
+};
 use pod_types::SandboxId;
 
 use crate::endpoint::Endpoint;
@@ -84,6 +86,27 @@ impl Client {
     pub fn delete(&self, id: SandboxId) -> Result<(), ClientError> {
         let path = format!("/v1/sandboxes/{id}");
         let call = Call::new("DELETE", &path, "removing a sandbox");
+        self.transport.text(call, NOTHING).map(drop)
+    }
+
+    /// Makes `n` copies of a running sandbox, memory and disk included, 1 to 32.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the sandbox itself is unharmed.
+    pub fn fork(&self, id: SandboxId, n: u8) -> Result<Vec<SandboxId>, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/fork");
+        let call = Call::new("POST", &path, "forking a sandbox").with_a_boot();
+        let forked: Forked = self.transport.json(call, Some(&ForkRequest { n }))?;
+        Ok(forked.children)
+    }
+
+    /// Puts the winner in the place of `id`; the winner's own id is unknown from then on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn merge_into(&self, id: SandboxId, winner: SandboxId) -> Result<(), ClientError> {
+        let path = format!("/v1/sandboxes/{id}/merge_into/{winner}");
+        let call = Call::new("POST", &path, "merging a sandbox");
         self.transport.text(call, NOTHING).map(drop)
     }
 

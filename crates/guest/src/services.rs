@@ -149,6 +149,12 @@ impl Services {
         }
     }
 
+    /// Runs in line, the one in progress among them.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Ends the REPL.
     pub fn stop(&self) {
         self.repl.stop();

@@ -11,7 +11,6 @@
 //! their end. Reseeding goes past the turn, by a signal, because a clone may be in the middle of a run.
 
 mod job;
-mod preload;
 mod process;
 mod reseed;
 mod wire;
@@ -33,7 +32,7 @@ use process::{Process, StartProcessError};
 use reseed::ReseedError;
 
 /// How long a run waits for a REPL that is being restarted.
-const RESTART_WAIT: Duration = process::START_WAIT;
+const RESTART_WAIT: Duration = Duration::from_secs(60);
 /// How long reseeding may take in all; the host destroys the clone otherwise.
 const RESEED_WAIT: Duration = Duration::from_secs(5);
 /// First and longest pause between attempts to start Python.
@@ -117,6 +116,11 @@ impl Repl {
         Err(ReplError::KeepsDying)
     }
 
+    /// What was run so far does not count; the next run is number 1.
+    pub(crate) fn number_from_one(&self) {
+        self.cells.store(1, Ordering::Relaxed);
+    }
+
     /// Makes ready for the next run what does not depend on it. To be called when the last one's host has its answer.
     pub(crate) fn prepare(&self) {
         let mut spare = self.spare();
@@ -124,11 +128,6 @@ impl Repl {
             // Without them the next run makes its own, and reports why it cannot.
             *spare = Output::new().ok();
         }
-    }
-
-    /// What was run so far does not count; the next run is number 1.
-    pub(crate) fn number_from_one(&self) {
-        self.cells.store(1, Ordering::Relaxed);
     }
 
     /// Makes Python draw new randomness from the kernel, which must be fresh. A process that is being started now is made

@@ -95,6 +95,7 @@ fn runs_that_were_waiting_are_the_parents() {
     for host in &mut waiting {
         host.begin(Language::Bash, "echo > ran", None);
     }
+    eventually("they are in line", || rig.services().runs() == 4);
     rig.clone_machine();
     go(&rig);
     follow(&rig).finish().says("");

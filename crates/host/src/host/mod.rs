@@ -273,7 +273,7 @@ impl Host {
             for nursery in self.nurseries.values() {
                 while nursery.squeeze() {}
             }
-            self.tools.homes.clear();
+            self.tools.homes.close();
         };
         if timeout(END_BOUND, ended).await.is_err() {
             tracing::error!(left = self.owners.len(), "sandboxes did not end in time");

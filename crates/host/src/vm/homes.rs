@@ -48,6 +48,7 @@ type Doomed = (PathBuf, Ticket<OsString>);
 struct Stock {
     homes: Vec<Furnished>,
     layers: Vec<File>,
+    closed: bool,
 }
 
 /// One VM's directory. Dropping it removes it, soon.
@@ -144,9 +145,12 @@ impl Homes {
         }
     }
 
-    /// Gives up the stock.
-    pub(crate) fn clear(&self) {
-        *self.stock() = Stock::default();
+    /// Gives up the stock, for good.
+    pub(crate) fn close(&self) {
+        *self.stock() = Stock {
+            closed: true,
+            ..Stock::default()
+        };
     }
 
     /// Homes that nobody lives in yet.
@@ -157,16 +161,22 @@ impl Homes {
 
     fn fill(&self) -> io::Result<()> {
         loop {
-            let (homes, layers) = {
+            let (closed, homes, layers) = {
                 let stock = self.stock();
-                (stock.homes.len(), stock.layers.len())
+                (stock.closed, stock.homes.len(), stock.layers.len())
             };
+            if closed {
+                return Ok(());
+            }
             if layers < LAYERS {
                 let layer = self.layer()?;
                 self.stock().layers.push(layer);
             } else if homes < STOCK {
                 let home = self.furnish()?;
-                self.stock().homes.push(home);
+                let mut stock = self.stock();
+                if !stock.closed {
+                    stock.homes.push(home);
+                }
             } else {
                 return Ok(());
             }

@@ -69,7 +69,8 @@ pub trait VirtioDevice: Send + Debug {
         let _ = files;
     }
 
-    /// Descriptors the device keeps when it becomes one of a clone. All others are closed.
+    /// Descriptors the device owns. In a clone all others are closed before [`VirtioDevice::inherit`], which closes
+    /// those of these that the device does not keep.
     fn kept(&self) -> Vec<RawFd> {
         Vec::new()
     }

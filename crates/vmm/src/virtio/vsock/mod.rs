@@ -31,6 +31,7 @@ mod stream;
 
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -389,6 +390,10 @@ impl VirtioDevice for Vsock {
             DeviceEvent::Stopped => self.mux.let_leave(host),
             DeviceEvent::Started | DeviceEvent::Queue(_) => {}
         }
+    }
+
+    fn kept(&self) -> Vec<RawFd> {
+        self.mux.descriptors()
     }
 
     fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {

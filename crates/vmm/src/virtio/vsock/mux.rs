@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,17 @@ impl Mux {
             replies: VecDeque::new(),
             leaving: Vec::new(),
         }
+    }
+
+    /// All sockets there are.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let connections = self.entries.values().map(|entry| match entry {
+            Entry::Greeting(socket) => socket.as_raw_fd(),
+            Entry::Stream { stream, .. } => stream.socket.as_raw_fd(),
+        });
+        let leaving = self.leaving.iter().map(AsRawFd::as_raw_fd);
+        let listener = self.listener.as_raw_fd();
+        connections.chain(leaving).chain([listener]).collect()
     }
 
     /// In a clone: the same guest with other host processes. All connections are gone.
