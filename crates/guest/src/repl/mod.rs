@@ -11,6 +11,7 @@
 //! their end. Reseeding goes past the turn, by a signal, because a clone may be in the middle of a run.
 
 mod job;
+mod preload;
 mod process;
 mod reseed;
 mod wire;
@@ -32,7 +33,7 @@ use process::{Process, StartProcessError};
 use reseed::ReseedError;
 
 /// How long a run waits for a REPL that is being restarted.
-const RESTART_WAIT: Duration = Duration::from_secs(60);
+const RESTART_WAIT: Duration = process::START_WAIT;
 /// How long reseeding may take in all; the host destroys the clone otherwise.
 const RESEED_WAIT: Duration = Duration::from_secs(5);
 /// First and longest pause between attempts to start Python.
