@@ -14,6 +14,7 @@ pub mod probe;
 mod clone;
 mod run_state;
 mod session;
+mod snapshot;
 mod state;
 
 mod bus;

@@ -18,7 +18,7 @@ mod system_calls;
 mod user;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -34,7 +34,7 @@ pub enum ConfineError {
     UserMap(#[source] io::Error),
     #[error("cannot make {what} its root")]
     Root {
-        what: std::path::PathBuf,
+        what: PathBuf,
         #[source]
         source: io::Error,
     },
@@ -46,6 +46,37 @@ pub enum ConfineError {
     },
     #[error("cannot restrict its system calls")]
     Filter(#[source] FilterError),
+}
+
+/// How far this process is confined.
+#[derive(Clone, Debug, Default)]
+pub enum Confinement {
+    /// Not at all: whoever runs it trusts the guest.
+    #[default]
+    Off,
+    /// As soon as its files are open.
+    Wanted { dir: PathBuf, user: UserId },
+    /// It is.
+    On,
+}
+
+impl Confinement {
+    /// Everything the process needs is open; its guest has not run.
+    pub(crate) fn enter(&mut self) -> Result<(), ConfineError> {
+        if let Self::Wanted { dir, user } = self {
+            enter(dir, *user)?;
+            *self = Self::On;
+        }
+        Ok(())
+    }
+
+    /// For a thread that has just begun.
+    pub(crate) fn restrict(&self, thread: Thread) -> Result<(), ConfineError> {
+        match self {
+            Self::On => restrict(thread),
+            Self::Off | Self::Wanted { .. } => Ok(()),
+        }
+    }
 }
 
 /// Confines this process, for good. To be called by its only thread.

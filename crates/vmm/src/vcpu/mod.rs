@@ -33,6 +33,7 @@ pub(crate) use kick::{ExitFlag, install_handler as install_kick_handler, kick_si
 use run::VcpuLoop;
 pub(crate) use run::{Buses, Seat};
 
+use crate::confine::{Confinement, Thread};
 use crate::events::EventSender;
 
 #[derive(Debug, Error)]
@@ -66,7 +67,11 @@ pub(crate) struct VcpuHandle {
 
 impl VcpuHandle {
     /// Starts the thread, parked.
-    pub(crate) fn spawn(mut seat: Seat, events: EventSender) -> Result<Self, VcpuError> {
+    pub(crate) fn spawn(
+        mut seat: Seat,
+        events: EventSender,
+        confinement: Confinement,
+    ) -> Result<Self, VcpuError> {
         kick::install_handler().map_err(VcpuError::Signal)?;
         let index = seat.index;
         let exit_flag = ExitFlag::of(&mut seat.vcpu);
@@ -75,7 +80,10 @@ impl VcpuHandle {
         let vcpu_loop = VcpuLoop::new(seat, (events, inbox), Arc::clone(&exits));
         let thread = thread::Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(move || vcpu_loop.run())
+            .spawn(move || match confinement.restrict(Thread::Vcpu) {
+                Ok(()) => vcpu_loop.run(),
+                Err(error) => vcpu_loop.refuse(&error),
+            })
             .map_err(|source| VcpuError::Spawn { index, source })?;
         Ok(Self {
             commands,

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use pod_types::ErrorChain;
 use vmm_proto::EndCause;
 
 use super::{Command, ExitFlag};
 use crate::bus::Bus;
+use crate::confine::ConfineError;
 use crate::events::{EventSender, MachineEvent};
 use crate::state::{CpuState, MsrList};
 
@@ -77,6 +79,13 @@ impl VcpuLoop {
             msrs,
             ended: false,
         }
+    }
+
+    /// In place of [`Self::run`], for a thread that could not be confined: the guest must not run.
+    pub(super) fn refuse(self, error: &ConfineError) -> VcpuFd {
+        let why = format!("vCPU {}: {}", self.index, ErrorChain(error));
+        self.report(MachineEvent::Ended(EndCause::Internal(why)));
+        self.vcpu
     }
 
     /// Runs until told to finish. Returns the vCPU, so that it outlives the last kick.

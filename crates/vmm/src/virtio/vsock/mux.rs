@@ -69,6 +69,15 @@ impl Mux {
         }
     }
 
+    pub(super) fn port_next(&self) -> u32 {
+        self.port_next
+    }
+
+    /// Gives no port below this one before all others have been used: the guest may remember them for a while.
+    pub(super) fn skip_ports(&mut self, port: u32) {
+        self.port_next = port.max(HOST_PORT_FIRST);
+    }
+
     /// All sockets there are.
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         let connections = self.entries.values().map(|entry| match entry {
@@ -228,7 +237,7 @@ impl Mux {
         let mut path = self.path.clone().into_os_string();
         path.push(format!("_{}", ports.host));
         let connected = if self.entries.len() < CONNECTIONS_MAX {
-            connect(&PathBuf::from(path)).ok()
+            connect_to(Path::new(&path)).ok()
         } else {
             None
         };
@@ -422,6 +431,14 @@ impl Mux {
 }
 
 /// Connects without ever waiting: a listener whose queue is full refuses.
+/// By the path the device was given, or, when the process has been confined to the VM's own directory, in that.
+fn connect_to(path: &Path) -> io::Result<UnixStream> {
+    connect(path).or_else(|error| match path.file_name() {
+        Some(name) if error.kind() == io::ErrorKind::NotFound => connect(Path::new(name)),
+        _ => Err(error),
+    })
+}
+
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
