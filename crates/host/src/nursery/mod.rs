@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::budget::{Budget, Reservation};
+use crate::clock;
 use crate::host::{Activity, Background};
 use crate::memory::MemoryWatch;
 use crate::sandbox::Tools;
@@ -165,9 +166,11 @@ impl Nursery {
     pub(crate) async fn make(&self, reservation: Reservation) -> Result<Newborn, MakeError> {
         let deadline = Instant::now() + self.supplies.patience;
         let mut tries = 0;
+        let mut born_ms;
         let vm = loop {
             self.ready(deadline).await?;
             tries += 1;
+            born_ms = clock::now_ms();
             match self.ask(Order { count: 1, run: true }).await {
                 Ok(mut brood) => {
                     if let Some(vm) = brood.vms.pop() {
@@ -185,6 +188,7 @@ impl Nursery {
             vm,
             connection,
             reservation,
+            born_ms,
         })
     }
 
