@@ -102,6 +102,17 @@ impl Lab {
 
     /// A process with the VM of a snapshot, paused.
     pub(crate) fn restore(&self, name: &str, snapshot: &Path, working_set: Option<PathBuf>) -> Vm {
+        let (vm, outcome) = self.ask_to_restore(name, snapshot, working_set);
+        assert_eq!(outcome, Outcome::Done);
+        vm
+    }
+
+    /// What becomes of a snapshot that may be damaged.
+    pub(crate) fn try_restore(&self, name: &str, snapshot: &Path) -> Outcome {
+        self.ask_to_restore(name, snapshot, None).1
+    }
+
+    fn ask_to_restore(&self, name: &str, snapshot: &Path, working_set: Option<PathBuf>) -> (Vm, Outcome) {
         let mut vm = self.spawn(name);
         let config = RestoreConfig {
             snapshot: snapshot.to_owned(),
@@ -111,8 +122,8 @@ impl Lab {
             vsock: vsock(&vm.dir),
             console: console(&vm.dir),
         };
-        assert_eq!(vm.ask(Command::Restore(Box::new(config))), Outcome::Done);
-        vm
+        let outcome = vm.ask(Command::Restore(Box::new(config)));
+        (vm, outcome)
     }
 }
 

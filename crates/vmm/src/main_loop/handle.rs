@@ -93,6 +93,20 @@ impl MainLoop {
                 Ok(()) => Response::Now(Outcome::Done),
                 Err(error) => refuse(&ErrorChain(&error).to_string()),
             },
+            (Command::Restore(config), None) => match self.restore(&config) {
+                Ok(()) => Response::Now(Outcome::Done),
+                Err(error) if error.is_of_the_snapshot() => {
+                    Response::Now(Outcome::Unusable(ErrorChain(&error).to_string()))
+                }
+                Err(error) => refuse(&ErrorChain(&error).to_string()),
+            },
+            (Command::Snapshot { .. }, Some(session)) if !session.is_paused() => {
+                refuse("the VM must be paused")
+            }
+            (Command::Snapshot { dir }, Some(session)) => match session.snapshot(&dir, &self.pages) {
+                Ok(()) => Response::Now(Outcome::Done),
+                Err(error) => refuse(&ErrorChain(&error).to_string()),
+            },
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
@@ -107,12 +121,15 @@ impl MainLoop {
                 Response::Now(Outcome::Stats(Session::stats(session.as_ref())))
             }
             (Command::Stop, _) => Response::End(EndCause::Stopped),
-            (Command::Restore(_) | Command::Snapshot { .. } | Command::RecordWorkingSet { .. }, _) => {
-                refuse("not built yet")
-            }
-            (Command::Pause | Command::Resume | Command::Clone(_), None) => {
-                refuse("no VM has been started")
-            }
+            (Command::RecordWorkingSet { .. }, Some(_)) => refuse("not built yet"),
+            (
+                Command::Pause
+                | Command::Resume
+                | Command::Clone(_)
+                | Command::Snapshot { .. }
+                | Command::RecordWorkingSet { .. },
+                None,
+            ) => refuse("no VM has been started"),
         }
     }
 
