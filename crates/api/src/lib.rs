@@ -10,6 +10,7 @@
 mod fields;
 
 mod create;
+mod diff;
 mod exec;
 mod fork;
 
@@ -25,6 +26,7 @@ pub use capacity::{
     Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
+pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use encode::fuzz_event_encoder;
 pub use encode::{Channel, EventEncoder, LINE_BYTES_MAX};

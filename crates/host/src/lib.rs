@@ -22,6 +22,7 @@ mod storage;
 mod vm;
 
 mod budget;
+mod diff;
 mod host;
 mod memory;
 mod nursery;

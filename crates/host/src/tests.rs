@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod deaths;
+mod diffs;
 mod forks;
 mod pools;
 mod requests;

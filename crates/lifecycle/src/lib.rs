@@ -15,16 +15,18 @@
 //! deleted or another takes its place. A boot that fails *ends* the sandbox, since no client knows it yet. Ending means
 //! that its resources are being given back; nothing is accepted any more and the reason does not change.
 //!
-//! Who was forked from whom is the [lineage](Lineage). How many VMs wait ready for the next creation, and what is to be
+//! Who was forked from whom is the [lineage](Lineage) of ids, and the [ancestry](Ancestry) of VMs. How many VMs wait ready for the next creation, and what is to be
 //! done about it, is the [pool](Pool).
 //!
 //! This crate must not know HTTP, VMs, processes or time.
 #![forbid(unsafe_code)]
 
+mod ancestry;
 mod lineage;
 mod machine;
 mod pool;
 
+pub use ancestry::Ancestry;
 pub use lineage::Lineage;
 pub use machine::{
     EndReason, FORKS_MAX, ForkRefused, Machine, MergeRefused, Phase, RunRefused, TransitionRefused,

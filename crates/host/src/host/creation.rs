@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use api::{CreateRequest, Source};
+use lifecycle::Ancestry;
 use pod_types::{ErrorChain, IdError, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -120,15 +122,13 @@ impl Host {
             vm,
             connection,
             reservation,
+            born_ms,
         } = newborn;
         let draft = Draft {
             title: Title { id, terms },
             tenant,
             spec,
-            origin: Origin {
-                source,
-                generation: 0,
-            },
+            origin: self.origin_of_root(source, born_ms),
             files: vm.home.files.clone(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
@@ -153,10 +153,7 @@ impl Host {
             title: Title { id, terms },
             tenant,
             spec,
-            origin: Origin {
-                source: Source::Boot,
-                generation: 0,
-            },
+            origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             files: home.files.clone(),
         };
         let (born, birth) = oneshot::channel();
@@ -174,6 +171,19 @@ impl Host {
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
             Err(_) => Err(CreateRefused::Lost),
         }
+    }
+
+    fn origin_of_root(&self, source: Source, born_ms: u64) -> Origin {
+        Origin {
+            source,
+            generation: 0,
+            ancestry: Ancestry::root(self.next_vm(), born_ms),
+        }
+    }
+
+    /// A number for a VM that no other has.
+    pub(super) fn next_vm(&self) -> u64 {
+        self.vms_made.fetch_add(1, Ordering::Relaxed)
     }
 
     fn specify(&self, request: CreateRequest) -> Result<(Spec, Terms), CreateRefused> {

@@ -51,6 +51,8 @@ impl Host {
         let each_mib = self.clone_estimate_mib(&parent.spec);
         let reservation = self.room_to_clone(each_mib * u64::from(count)).await;
         let mut reservation = reservation.map_err(ForkError::NoRoom)?;
+        // Before the first of them is made: what the parent does from here on may be its own.
+        let created_at_ms = clock::now_ms();
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
         // An owner that is gone, or does not come to it before the end, drops the question.
@@ -64,7 +66,6 @@ impl Host {
         let raised = try_join_all(brood.vms.into_iter().map(raise)).await;
         let children = raised.map_err(ForkError::Raise)?;
         marks.mark("identity");
-        let created_at_ms = clock::now_ms();
         let mut known = Vec::with_capacity(children.len());
         for (id, vm, connection) in children {
             let terms = Terms {
@@ -77,7 +78,8 @@ impl Host {
                 spec: parent.spec.clone(),
                 origin: Origin {
                     source: Source::Fork,
-                    generation: parent.origin.generation + 1,
+                    generation: parent.origin.generation.saturating_add(1),
+                    ancestry: parent.origin.ancestry.child(self.next_vm(), created_at_ms),
                 },
                 files: vm.home.files.clone(),
             };

@@ -10,7 +10,7 @@ mod room;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,7 @@ pub struct Host {
     activity: Arc<Activity>,
     owners: TaskTracker,
     background: Background,
+    vms_made: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -114,6 +115,7 @@ impl Host {
             activity: Arc::default(),
             owners: TaskTracker::new(),
             background,
+            vms_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         };
         host.open_nurseries();

@@ -11,6 +11,7 @@ use pod_types::ErrorChain;
 use super::newborn::{Newborn, RaiseError, Waiting, raise, warm};
 use super::{MakeError, Nursery};
 use crate::budget::OverBudget;
+use crate::clock;
 use crate::host::Background;
 use crate::memory::private_mib;
 use crate::vm::Order;
@@ -176,6 +177,7 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
     let supplies = &nursery.supplies;
     let reserved = supplies.budget.take_now(nursery.estimate_mib());
     let reservation = reserved.map_err(RefillError::NoRoom)?;
+    let born_ms = clock::now_ms();
     let brood = nursery.ask(Order { count: 1, run: true }).await;
     let vm = brood.map_err(RefillError::Make)?.vms.pop();
     let vm = vm.ok_or(RefillError::Make(MakeError::Lost))?;
@@ -188,6 +190,7 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
         vm,
         connection,
         reservation,
+        born_ms,
     };
     Waiting::new(newborn).await.map_err(RefillError::Raise)
 }

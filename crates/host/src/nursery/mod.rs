@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::budget::{Budget, Reservation};
+use crate::clock;
 use crate::host::{Activity, Background};
 use crate::memory::MemoryWatch;
 use crate::sandbox::Tools;
@@ -165,9 +166,11 @@ impl Nursery {
     pub(crate) async fn make(&self, reservation: Reservation) -> Result<Newborn, MakeError> {
         let deadline = Instant::now() + self.supplies.patience;
         let mut tries = 0;
+        let mut born_ms;
         let vm = loop {
             self.ready(deadline).await?;
             tries += 1;
+            born_ms = clock::now_ms();
             match self.ask(Order { count: 1, run: true }).await {
                 Ok(mut brood) => {
                     if let Some(vm) = brood.vms.pop() {
@@ -185,6 +188,7 @@ impl Nursery {
             vm,
             connection,
             reservation,
+            born_ms,
         })
     }
 
@@ -200,16 +204,17 @@ impl Nursery {
     }
 
     pub(crate) fn capacity(&self) -> PoolCapacity {
-        let (state, last_error) = match &*self.status.borrow() {
-            Status::Building => (PoolState::Building, None),
-            Status::Ready => (PoolState::Ready, None),
-            Status::Failed(why) => (PoolState::Failed, Some(why.clone())),
+        let (state, zygote_pid, last_error) = match &*self.status.borrow() {
+            Status::Building => (PoolState::Building, None, None),
+            Status::Ready { pid } => (PoolState::Ready, Some(*pid), None),
+            Status::Failed(why) => (PoolState::Failed, None, Some(why.clone())),
         };
         let (size, target, filling) = self.shelf().sizes();
         self.stats.show(PoolCapacity {
             template: self.supplies.template.name.clone(),
             state,
             last_error,
+            zygote_pid,
             size,
             target,
             filling,
@@ -227,7 +232,7 @@ impl Nursery {
             Ok(Err(_)) => Err(MakeError::Lost),
             Ok(Ok(status)) => match &*status {
                 Status::Failed(why) => Err(MakeError::Failed(why.clone())),
-                Status::Building | Status::Ready => Ok(()),
+                Status::Building | Status::Ready { .. } => Ok(()),
             },
         }
     }
@@ -245,7 +250,7 @@ impl Nursery {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(*self.status.borrow(), Status::Ready)
+        matches!(*self.status.borrow(), Status::Ready { .. })
     }
 
     /// Waits for the next change, at most so long.

@@ -32,6 +32,8 @@ pub(crate) struct Newborn {
     /// The connection on which the identity was given; the first run uses it.
     pub(crate) connection: AgentConnection,
     pub(crate) reservation: Reservation,
+    /// When it went its own way at the earliest, in milliseconds since the Unix epoch.
+    pub(crate) born_ms: u64,
 }
 
 /// One that waits, paused.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
-use lifecycle::{ForkRefused, Machine, MergeRefused, Phase, RunRefused};
+use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
 use pod_types::SandboxId;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -49,11 +49,13 @@ pub(crate) struct Title {
 }
 
 /// Where a VM comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) source: Source,
     /// Forks since the template.
     pub(crate) generation: u32,
+    /// Times are milliseconds since the Unix epoch.
+    pub(crate) ancestry: Ancestry,
 }
 
 /// What a sandbox begins with.

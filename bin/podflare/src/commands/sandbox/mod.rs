@@ -1,6 +1,7 @@
 //! `podflare sandbox`: sandboxes that stay until they are removed.
 
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod inspect;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Fork(fork::Args),
     Merge(merge::Args),
+    Diff(diff::Args),
     Tree(tree::Args),
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Inspect(args) => inspect::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
+        Command::Diff(args) => diff::run(context, &args),
         Command::Tree(args) => tree::run(context, &args),
     }
 }
