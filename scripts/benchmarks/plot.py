@@ -12,7 +12,7 @@ from .results import Result
 UNIT = "ms"
 WIDTH = 1180
 LEFT = 430
-RIGHT = 30
+RIGHT = 60
 LANE = 24
 TOP = 64
 DOTS_MAX = 400
