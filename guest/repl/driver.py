@@ -13,6 +13,7 @@ Works with Python 3.11 and later.
 """
 
 import _ast
+import _thread
 import builtins
 import collections
 import fcntl
@@ -48,9 +49,11 @@ CELL_CHARS_MAX = 2 << 20
 RESEED_SIGNAL = signal.SIGSTKFLT
 
 CO_COROUTINE = 0x80
-PARSE = _ast.PyCF_ONLY_AST | _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+AWAIT = _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+PARSE = _ast.PyCF_ONLY_AST | AWAIT
 
-pid = os.getpid()
+# False in a child of os.fork().
+original = True
 control = None
 acknowledgements = None
 null = None
@@ -58,6 +61,9 @@ null = None
 space = None
 # True exactly while user code runs; an interrupt at any other time has come too late and is dropped.
 armed = False
+# Depth of reseeding, during which an interrupt is put off.
+reseeding = 0
+interrupted = False
 # `from __future__ import …` stays in force for later runs, as in a REPL.
 future_flags = 0
 future_mask = 0
@@ -189,7 +195,7 @@ def run(number, payload, out, err):
     code = exit_code(failure)
     failure = None
     flush()
-    if os.getpid() != pid:
+    if not original:
         # User code called os.fork() and its child came back here.
         os._exit(code)
     os.dup2(null, 1)
@@ -219,26 +225,47 @@ def guarded(function, *arguments):
 
 
 def execute(name, source):
-    global future_flags
     source = dedented(source)
     remember(name, source)
+    codes = line_codes(name, source) or compiled(name, source)
+    for code in codes:
+        result = eval(code, space)
+        if code.co_flags & CO_COROUTINE:
+            finish(result)
+
+
+def line_codes(name, source):
+    """A single simple line, which is what most short runs are, compiled as at the prompt: the same outcome without
+    the detour over a syntax tree. None where the two could differ."""
+    global future_flags
+    if "\n" in source or ";" in source:
+        return None
+    try:
+        code = compile(source, name, "single", AWAIT | future_flags, True)
+    except SyntaxError:
+        # Also what only the prompt refuses, like a comment alone; and the message must be the file's, not the prompt's.
+        return None
+    future_flags |= code.co_flags & future_mask
+    return (code,)
+
+
+def compiled(name, source):
+    """Code of all statements, and of the last one apart where its value is to be shown."""
+    global future_flags
     tree = compile(source, name, "exec", PARSE | future_flags, True)
     body = tree.body
     # The last expression is compiled as at the prompt, which hands its value to sys.displayhook.
     last = _ast.Interactive([body.pop()]) if body and type(body[-1]) is _ast.Expr else None
     # Both before either runs: code that does not compile has no effects.
     codes = []
-    flags = _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future_flags
+    flags = AWAIT | future_flags
     if body:
         codes.append(compile(tree, name, "exec", flags, True))
         flags |= codes[0].co_flags & future_mask
     if last is not None:
         codes.append(compile(last, name, "single", flags, True))
     future_flags = flags & future_mask
-    for code in codes:
-        result = eval(code, space)
-        if code.co_flags & CO_COROUTINE:
-            finish(result)
+    return codes
 
 
 def finish(coroutine):
@@ -330,13 +357,14 @@ def user_frames(trace):
 
 def repair(out, err):
     """Connects a run's output and undoes what earlier user code did to the standard streams."""
-    stale = stale_threads()
     repair_streams()
-    if stale:
-        for name in ("stdout", "stderr"):
-            setattr(sys, name, Filtered(streams[name], stale))
-    # What threads printed between the runs goes where it belongs, to /dev/null.
-    flush()
+    if _thread._count():
+        stale = stale_threads()
+        if stale:
+            for name in ("stdout", "stderr"):
+                setattr(sys, name, Filtered(streams[name], stale))
+        # What threads printed between the runs goes where it belongs, to /dev/null.
+        flush()
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.close(out)
@@ -350,8 +378,6 @@ def repair(out, err):
 
 def stale_threads():
     """Threads of earlier runs; those of pools do not count, they print on behalf of whoever gives them work."""
-    if threading.active_count() == 1:
-        return None
     pools = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
     here = threading.current_thread()
     return {
@@ -404,12 +430,17 @@ def flush_theirs(stream):
 
 
 def on_interrupt(signum, frame):
-    if armed:
+    global interrupted
+    if reseeding:
+        interrupted = True
+    elif armed:
         raise KeyboardInterrupt
 
 
 def leave_control():
     """In a child of os.fork(): the conversation with the agent is the parent's."""
+    global original
+    original = False
     for inherited in (control, acknowledgements):
         if inherited is not None:
             inherited.close()
@@ -429,28 +460,54 @@ def recording(register_at_fork):
 def on_reseed(signum, frame):
     """The machine has been cloned and the kernel's randomness is fresh: draw from it.
 
-    A signal, so that it also works in the middle of a run. Without the acknowledgement the host destroys the clone.
+    A signal, so that it also works in the middle of a run. Without an acknowledgement the host destroys the clone, or
+    the agent this process.
     """
+    global reseeding, interrupted
+    reseeding += 1
     try:
-        reseed()
-    except BaseException:
-        return
-    acknowledgements.send(b"\1")
+        try:
+            # Read first: what is drawn from here on is newer than the request.
+            asked = acknowledgements.recv(4096, socket.MSG_DONTWAIT)
+        except OSError:
+            asked = b""
+        try:
+            reseed()
+            outcome = 1
+        except BaseException:
+            outcome = 0
+        if asked:
+            acknowledgements.send(bytes((asked[-1], outcome)))
+    finally:
+        reseeding -= 1
+    if interrupted and not reseeding:
+        interrupted = False
+        on_interrupt(signum, frame)
 
 
 def reseed():
     random.seed()
     modules = sys.modules
     numpy_random = modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    # Not there yet while it is being imported.
+    if hasattr(numpy_random, "seed"):
+        try:
+            numpy_random.seed()
+        except TypeError:
+            # User code has chosen another generator, which can only be made anew.
+            numpy_random.set_bit_generator(type(numpy_random.get_bit_generator())())
     ssl = modules.get("_ssl")
     if ssl is not None:
         # OpenSSL notices a fork by its process id, which a cloned machine keeps.
         ssl.RAND_add(os.urandom(32), 32.0)
+    tempfile = modules.get("tempfile")
+    if tempfile is not None:
+        # It too goes by the process id.
+        tempfile._name_sequence = None
     for callback in clone_callbacks:
         # Unlike after os.fork() all threads live on, so the standard library's hooks, which reset locks, must not run.
-        module = (getattr(callback, "__module__", None) or "").partition(".")[0]
+        function = getattr(callback, "func", callback)
+        module = (getattr(function, "__module__", None) or "").partition(".")[0]
         if module and module not in sys.stdlib_module_names:
             callback()
 

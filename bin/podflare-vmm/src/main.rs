@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod clone;
 mod control;
 
 use std::io::{self, Write as _};

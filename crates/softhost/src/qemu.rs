@@ -46,7 +46,7 @@ const CPU: &str = "max,+svm,+npt,-la57,-erms,-fsrm";
 
 /// `panic=-1` with `-no-reboot` turns a kernel panic into the end of QEMU, which the supervisor sees at once.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 rdinit=/init tsc=reliable panic=-1 oops=panic \
-    mitigations=off init_on_alloc=0 audit=0 lsm=landlock random.trust_cpu=on \
+    mitigations=off init_on_alloc=0 randomize_kstack_offset=off psi=0 noautogroup nowatchdog audit=0 lsm=landlock random.trust_cpu=on \
     initcall_blacklist=jent_mod_init,load_system_certificate_list";
 
 /// Everything after the program's name. The working directory must be the run directory: the control socket is

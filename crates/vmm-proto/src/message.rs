@@ -155,6 +155,14 @@ pub struct CloneConfig {
     pub console_log_bytes_max: u64,
 }
 
+impl CloneConfig {
+    /// How many descriptors come with it.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        1 + usize::from(self.count) * DESCRIPTORS_PER_CLONE
+    }
+}
+
 /// Most clones made by one [`Command::Clone`].
 pub const CLONES_MAX: u8 = 32;
 

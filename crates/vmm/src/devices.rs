@@ -1,6 +1,7 @@
 //! The virtio devices of a VM and where they sit: windows, interrupt lines, queue doorbells.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +16,7 @@ use crate::memory::GuestMemory;
 use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
-use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, VirtioDevice};
+use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles, VirtioDevice};
 
 /// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
@@ -90,6 +91,25 @@ impl Devices {
         })
     }
 
+    /// The same devices in a clone, wired to its VM.
+    pub(crate) fn inherit(self, vm: &Arc<VmFd>, files: &mut OwnFiles) -> Result<Self, DevicesError> {
+        let slots = (0..)
+            .zip(self.slots)
+            .map(|(index, slot)| slot.inherit(index, vm, files))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { slots, ..self })
+    }
+
+    /// The VM is about to be cloned (see [`VirtioDevice::share`]).
+    pub(crate) fn share(&self, files: &mut OwnFiles) {
+        self.iter().for_each(|device| device.share(files));
+    }
+
+    /// Descriptors a clone needs.
+    pub(crate) fn kept(&self) -> Vec<RawFd> {
+        self.iter().flat_map(MmioDevice::kept).collect()
+    }
+
     /// What the guest is told about.
     pub(crate) fn windows(&self) -> Vec<MmioWindow> {
         self.slots.iter().map(|slot| slot.window).collect()
@@ -132,18 +152,34 @@ impl Slot {
         vm: &Arc<VmFd>,
     ) -> Result<Self, DevicesError> {
         let window = window(index).ok_or(DevicesError::NoRoom { index })?;
-        let wire = |source| DevicesError::Wire { index, source };
+        let line = Box::new(KvmLine::new(vm, window.gsi));
+        let device = MmioDevice::new(device, memory.clone(), line)
+            .map_err(|source| DevicesError::Transport { index, source })?;
+        let slot = Self { device, window };
+        slot.wire(index, vm)?;
+        Ok(slot)
+    }
+
+    fn inherit(self, index: u32, vm: &Arc<VmFd>, files: &mut OwnFiles) -> Result<Self, DevicesError> {
+        let line = Box::new(KvmLine::new(vm, self.window.gsi));
+        let device = self
+            .device
+            .inherit(line, files)
+            .map_err(|source| DevicesError::Transport { index, source })?;
+        let slot = Self { device, ..self };
+        slot.wire(index, vm)?;
+        Ok(slot)
+    }
+
+    /// Lets KVM ring the device's doorbells.
+    fn wire(&self, index: u32, vm: &VmFd) -> Result<(), DevicesError> {
         let transport = |source| DevicesError::Transport { index, source };
-        let line = KvmLine {
-            vm: Arc::clone(vm),
-            gsi: window.gsi,
-        };
-        let device = MmioDevice::new(device, memory.clone(), Box::new(line)).map_err(transport)?;
-        let doorbell = IoEventAddress::Mmio(u64::from(window.start) + QUEUE_NOTIFY);
-        for (queue, notifier) in (0_u32..).zip(device.queue_notifiers().map_err(transport)?) {
-            vm.register_ioevent(&notifier, &doorbell, queue).map_err(wire)?;
+        let doorbell = IoEventAddress::Mmio(u64::from(self.window.start) + QUEUE_NOTIFY);
+        for (queue, notifier) in (0_u32..).zip(self.device.queue_notifiers().map_err(transport)?) {
+            vm.register_ioevent(&notifier, &doorbell, queue)
+                .map_err(|source| DevicesError::Wire { index, source })?;
         }
-        Ok(Self { device, window })
+        Ok(())
     }
 }
 
@@ -152,9 +188,18 @@ impl Slot {
 /// Two system calls an edge, and still cheaper than an event descriptor wired to it (irqfd): KVM injects those from a
 /// kernel worker unless they are MSIs, which costs a context switch before the vCPU can be woken.
 #[derive(Debug)]
-struct KvmLine {
+pub(crate) struct KvmLine {
     vm: Arc<VmFd>,
     gsi: u32,
+}
+
+impl KvmLine {
+    pub(crate) fn new(vm: &Arc<VmFd>, gsi: u32) -> Self {
+        Self {
+            vm: Arc::clone(vm),
+            gsi,
+        }
+    }
 }
 
 impl InterruptLine for KvmLine {

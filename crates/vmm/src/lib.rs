@@ -10,8 +10,10 @@
 pub mod main_loop;
 pub mod probe;
 
+mod clone;
 mod run_state;
 mod session;
+mod state;
 
 mod bus;
 mod console;
@@ -21,6 +23,7 @@ mod events;
 mod legacy;
 pub mod machine;
 pub mod memory;
+mod requests;
 mod resident;
 mod vcpu;
 

@@ -1,36 +1,45 @@
 //! A VM that was started: its machine, whether it runs, and how its end is judged.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use vmm_proto::{EndCause, EndReport, Outcome, Stats, VmConfig, VmState};
+use vmm_proto::{CloneConfig, EndCause, EndReport, Stats, VmConfig, VmState as RunningOrPaused};
 
+use crate::arch::CpuError;
+use crate::clone::VmFiles;
 use crate::events::EventSender;
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Inheritance, Machine, MachineError, Prepared, VmState};
+use crate::requests::{CloneRequest, Waiter};
 use crate::resident;
 use crate::run_state::{Action, RunState};
+use crate::state::CpuState;
 use crate::vcpu::VcpuHandle;
-use crate::virtio::MmioDevice;
+use crate::virtio::{MmioDevice, OwnFiles};
 
 /// How long a guest that announced its panic may go on printing before it is ended. Ours reset at once (`panic=-1`).
 const PANIC_PATIENCE: Duration = Duration::from_secs(2);
 /// What Linux prints first when it panics.
 const PANIC_LINE: &str = "Kernel panic - not syncing";
 
-/// A reply for whoever waits under `T`.
-pub(crate) type Answer<T> = (T, Outcome);
+/// What the main loop has to do next, in this order.
+pub(crate) type Actions = Vec<Action<Waiter, CloneRequest>>;
 
 #[derive(Debug)]
-pub(crate) struct Session<T> {
+pub(crate) struct Session {
     machine: Machine,
-    state: RunState<T>,
+    state: RunState<Waiter, CloneRequest>,
+    /// Index: vCPU. What each was like when it parked, as long as it stands still.
+    parked: Vec<Option<Result<Box<CpuState>, CpuError>>>,
+    /// What KVM holds of the VM, when clones are made.
+    frozen: Option<VmState>,
     started: Instant,
     /// Resident memory of this process before it had a guest, in bytes.
     resident_before: u64,
     panicked_at: Option<Instant>,
 }
 
-impl<T> Session<T> {
+impl Session {
     /// Builds the VM and lets it run.
     pub(crate) fn start(
         config: &VmConfig,
@@ -38,34 +47,127 @@ impl<T> Session<T> {
         mirror: Option<io::Stdout>,
     ) -> Result<Self, MachineError> {
         let resident_before = resident::bytes();
-        let machine = Machine::build(config, events, mirror)?;
-        machine.vcpus.iter().for_each(VcpuHandle::resume);
-        Ok(Self {
-            machine,
+        let prepared = Prepared::boot(config, events, mirror)?;
+        // This is the place to confine the process: all it needs is open, no thread is there yet, and the guest has
+        // not run.
+        let machine = prepared.launch(events)?;
+        let mut session = Self {
             state: RunState::running(config.vcpus),
+            parked: Vec::new(),
+            frozen: None,
             started: Instant::now(),
             resident_before,
             panicked_at: None,
-        })
+            machine,
+        };
+        session.run_all();
+        Ok(session)
+    }
+
+    /// Goes on as a clone of itself, in a forked child. Confinement is inherited.
+    pub(crate) fn inherit(
+        self,
+        files: VmFiles,
+        config: CloneConfig,
+        events: &EventSender,
+    ) -> Result<Self, MachineError> {
+        let inheritance = Inheritance {
+            files: OwnFiles {
+                layer: Some(files.layer),
+                vsock: Some(files.vsock),
+            },
+            console: files.console,
+            console_log_bytes_max: config.console_log_bytes_max,
+        };
+        let state = self.frozen.ok_or(MachineError::Missing { what: "a parent" })?;
+        let machine = Prepared::inherit(self.machine, &state, inheritance, events)?.launch(events)?;
+        let vcpus = machine.vcpu_count();
+        let mut session = Self {
+            state: RunState::paused(vcpus),
+            parked: state
+                .cpus
+                .into_iter()
+                .map(|cpu| Some(Ok(Box::new(cpu))))
+                .collect(),
+            frozen: None,
+            started: Instant::now(),
+            resident_before: self.resident_before,
+            panicked_at: self.panicked_at,
+            machine,
+        };
+        if config.run {
+            session.state = RunState::running(vcpus);
+            session.run_all();
+        }
+        Ok(session)
     }
 
     pub(crate) fn devices(&self) -> impl Iterator<Item = &MmioDevice> {
         self.machine.devices.iter()
     }
 
-    pub(crate) fn pause(&mut self, waiter: T) -> Vec<Answer<T>> {
-        let actions = self.state.pause(waiter);
-        self.act(actions)
+    pub(crate) fn pause(&mut self, waiter: Waiter) -> Actions {
+        self.state.pause(waiter)
     }
 
-    pub(crate) fn resume(&mut self, waiter: T) -> Vec<Answer<T>> {
-        let actions = self.state.resume(waiter);
-        self.act(actions)
+    pub(crate) fn resume(&mut self, waiter: Waiter) -> Actions {
+        self.state.resume(waiter)
     }
 
-    pub(crate) fn parked(&mut self, vcpu: u8) -> Vec<Answer<T>> {
-        let actions = self.state.parked(vcpu);
-        self.act(actions)
+    pub(crate) fn clone(&mut self, request: CloneRequest) -> Actions {
+        self.state.clone(request)
+    }
+
+    pub(crate) fn parked(&mut self, vcpu: u8, state: Result<Box<CpuState>, CpuError>) -> Actions {
+        self.parked.resize_with(self.machine.vcpus.len(), || None);
+        if let Some(place) = self.parked.get_mut(usize::from(vcpu)) {
+            *place = Some(state);
+        }
+        self.state.parked(vcpu)
+    }
+
+    pub(crate) fn park_all(&self) {
+        self.machine.vcpus.iter().for_each(VcpuHandle::pause);
+    }
+
+    pub(crate) fn run_all(&mut self) {
+        self.parked.clear();
+        self.machine.vcpus.iter().for_each(VcpuHandle::resume);
+    }
+
+    /// Captures what KVM holds, for clones. The vCPUs stand still.
+    pub(crate) fn freeze(&mut self) -> Result<(), MachineError> {
+        let mut cpus = Vec::with_capacity(self.parked.len());
+        for (index, parked) in (0..).zip(&mut self.parked) {
+            match parked {
+                Some(Ok(state)) => cpus.push(CpuState::clone(state)),
+                Some(Err(_)) => {
+                    // It is told once; the next clone of a VM that stays paused finds nothing.
+                    if let Some(Err(source)) = parked.take() {
+                        return Err(MachineError::Cpu { index, source });
+                    }
+                }
+                None => {}
+            }
+        }
+        if cpus.len() != self.machine.vcpus.len() {
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
+        }
+        let (chips, clock) = self.machine.chips_and_clock()?;
+        self.frozen = Some(VmState { cpus, chips, clock });
+        Ok(())
+    }
+
+    /// See [`crate::virtio::VirtioDevice::share`].
+    pub(crate) fn share(&self, files: &mut OwnFiles) {
+        self.machine.devices.share(files);
+    }
+
+    /// Descriptors a clone must not close.
+    pub(crate) fn kept(&self) -> Vec<RawFd> {
+        self.machine.kept()
     }
 
     pub(crate) fn panicked(&mut self) {
@@ -101,7 +203,7 @@ impl<T> Session<T> {
     /// Also of a process that has no VM yet.
     pub(crate) fn stats(session: Option<&Self>) -> Stats {
         let mut stats = Stats {
-            state: VmState::Unstarted,
+            state: RunningOrPaused::Unstarted,
             uptime_ms: 0,
             memory_resident_bytes: 0,
             disk_layer_bytes: 0,
@@ -115,9 +217,9 @@ impl<T> Session<T> {
         };
         if let Some(session) = session {
             stats.state = if session.state.is_paused() {
-                VmState::Paused
+                RunningOrPaused::Paused
             } else {
-                VmState::Running
+                RunningOrPaused::Running
             };
             stats.uptime_ms = session.uptime_ms();
             stats.memory_resident_bytes = resident::bytes().saturating_sub(session.resident_before);
@@ -125,18 +227,6 @@ impl<T> Session<T> {
             session.machine.devices.count(&mut stats);
         }
         stats
-    }
-
-    fn act(&mut self, actions: Vec<Action<T>>) -> Vec<Answer<T>> {
-        let mut answers = Vec::new();
-        for action in actions {
-            match action {
-                Action::ParkAll => self.machine.vcpus.iter().for_each(VcpuHandle::pause),
-                Action::RunAll => self.machine.vcpus.iter().for_each(VcpuHandle::resume),
-                Action::Answer(waiter) => answers.push((waiter, Outcome::Done)),
-            }
-        }
-        answers
     }
 
     fn console_tail(&self) -> String {

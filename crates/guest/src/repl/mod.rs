@@ -13,6 +13,7 @@
 mod job;
 mod preload;
 mod process;
+mod reseed;
 mod wire;
 
 use std::io;
@@ -25,10 +26,11 @@ use pod_types::ErrorChain;
 use thiserror::Error;
 
 use crate::children::Children;
-use crate::run::Writers;
+use crate::run::{Output, Writers};
 use crate::services::Config;
 pub(crate) use job::ReplRun;
-use process::{Process, ReseedError, StartProcessError};
+use process::{Process, StartProcessError};
+use reseed::ReseedError;
 
 /// How long a run waits for a REPL that is being restarted.
 const RESTART_WAIT: Duration = process::START_WAIT;
@@ -47,7 +49,7 @@ pub(crate) enum ReplError {
     DoesNotStart(String),
     #[error("Python has not come up within {} s", RESTART_WAIT.as_secs())]
     NotInTime,
-    #[error("the Python process ends as soon as it is given code")]
+    #[error("the Python process ends as soon as it is given code, or does not draw new randomness")]
     KeepsDying,
     #[error("cannot create the pipes of a run")]
     Pipes(#[source] io::Error),
@@ -61,6 +63,8 @@ pub(crate) struct Repl {
     changed: Condvar,
     /// Numbers runs, and the `<cell N>` of tracebacks.
     cells: AtomicU32,
+    /// Pipes for the next run, made while nobody waits.
+    spare: Mutex<Option<(Output, Writers)>>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +73,8 @@ struct Slot {
     /// Why the last attempt failed, until one succeeds.
     failure: Option<String>,
     stopping: bool,
+    /// Times that new randomness had to be drawn.
+    reseedings: u64,
 }
 
 impl Repl {
@@ -80,6 +86,7 @@ impl Repl {
             slot: Mutex::default(),
             changed: Condvar::new(),
             cells: AtomicU32::new(0),
+            spare: Mutex::default(),
         });
         let supervisor = Arc::clone(&repl);
         thread::Builder::new()
@@ -89,11 +96,18 @@ impl Repl {
     }
 
     /// Gives code to the current process. The pipes are made anew for each attempt.
-    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, crate::run::Output), ReplError> {
+    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, Output), ReplError> {
         let cell = self.cells.fetch_add(1, Ordering::Relaxed);
         for _ in 0..SENDS_MAX {
             let process = self.current(Instant::now() + RESTART_WAIT)?;
-            let (output, writers) = crate::run::Output::new().map_err(ReplError::Pipes)?;
+            if !process.is_reseeded() {
+                process.abandon();
+                continue;
+            }
+            let (output, writers) = match self.spare().take() {
+                Some(pipes) => pipes,
+                None => Output::new().map_err(ReplError::Pipes)?,
+            };
             let Writers { stdout, stderr } = &writers;
             match process.send_run(cell, code, stdout, stderr) {
                 Ok(()) => return Ok((ReplRun::new(process, cell), output)),
@@ -103,16 +117,37 @@ impl Repl {
         Err(ReplError::KeepsDying)
     }
 
-    /// Makes the process draw new randomness; returns once it has.
+    /// What was run so far does not count; the next run is number 1.
+    pub(crate) fn number_from_one(&self) {
+        self.cells.store(1, Ordering::Relaxed);
+    }
+
+    /// Makes ready for the next run what does not depend on it. To be called when the last one's host has its answer.
+    pub(crate) fn prepare(&self) {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            // Without them the next run makes its own, and reports why it cannot.
+            *spare = Output::new().ok();
+        }
+    }
+
+    /// Makes Python draw new randomness from the kernel, which must be fresh. A process that is being started now is made
+    /// to before it is used.
     pub(crate) fn reseed(&self) -> Result<(), ReseedError> {
-        let deadline = Instant::now() + RESEED_WAIT;
-        loop {
-            let process = self.current(deadline).map_err(ReseedError::NoProcess)?;
-            match process.reseed(deadline) {
-                // Its successor starts from the kernel's fresh randomness, but it has to be there.
-                Err(ReseedError::Ended) => process.abandon(),
-                result => return result,
+        let current = {
+            let mut slot = self.lock();
+            slot.reseedings += 1;
+            slot.current.clone()
+        };
+        let Some(process) = current.filter(|process| !process.is_abandoned()) else {
+            return Ok(());
+        };
+        match process.reseed(Instant::now() + RESEED_WAIT) {
+            Err(ReseedError::Ended) => {
+                process.abandon();
+                Ok(())
             }
+            result => result,
         }
     }
 
@@ -158,11 +193,18 @@ impl Repl {
 
     fn keep_alive(&self) {
         let mut pause = PAUSE_MIN;
-        while !self.lock().stopping {
+        loop {
+            let (stopping, reseedings) = {
+                let slot = self.lock();
+                (slot.stopping, slot.reseedings)
+            };
+            if stopping {
+                break;
+            }
             match Process::start(&self.children, &self.config) {
                 Ok(process) => {
                     pause = PAUSE_MIN;
-                    self.live(Arc::new(process));
+                    self.live(Arc::new(process), reseedings);
                 }
                 Err(error) => {
                     self.rest(&error, pause);
@@ -172,9 +214,18 @@ impl Repl {
         }
     }
 
-    fn live(&self, process: Arc<Process>) {
+    /// Has `process`, started after so many reseedings, used until it ends.
+    fn live(&self, process: Arc<Process>, mut reseedings: u64) {
         {
             let mut slot = self.lock();
+            while slot.reseedings != reseedings {
+                reseedings = slot.reseedings;
+                drop(slot);
+                if process.reseed(Instant::now() + RESEED_WAIT).is_err() {
+                    process.kill();
+                }
+                slot = self.lock();
+            }
             slot.failure = None;
             if slot.stopping {
                 process.kill();
@@ -200,6 +251,10 @@ impl Repl {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<(Output, Writers)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {

@@ -84,17 +84,21 @@ pub(crate) fn pump<S: Stream>(
     }
     let Pump {
         connection,
-        output,
+        mut output,
         timed_out,
         host_gone,
         ..
     } = pump;
     if host_gone {
-        output.finish::<S>(None, drain)?;
+        output.leave(drain)?;
         return Err(ConnectionError::Closed);
     }
-    output.finish(Some(connection), drain)?;
-    conclude(connection, end, timed_out.then_some(limits.timeout_ms).flatten())
+    output.move_rest(Some(connection))?;
+    conclude(connection, end, timed_out.then_some(limits.timeout_ms).flatten())?;
+    // The host waits for this, and for nothing that comes after it.
+    let sent = connection.send_some();
+    output.leave(drain)?;
+    sent
 }
 
 /// Notes on stderr for what the run itself cannot know, then the exit code.
@@ -126,7 +130,7 @@ impl<S: Stream> Pump<'_, S> {
     fn turn(&mut self) -> Result<Option<End>, ConnectionError> {
         self.press();
         let ready = self.wait()?;
-        if ready.host_spoke {
+        if ready.host_spoke && self.connection.attend().is_err() {
             self.host_gone = true;
         }
         // Asked before the pipes are read: output from before the end is then surely in them.
@@ -187,9 +191,7 @@ impl<S: Stream> Pump<'_, S> {
             *slot = fd.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         if !self.host_gone {
-            let mut events = PollFlags::IN | PollFlags::RDHUP;
-            events.set(PollFlags::OUT, !self.connection.is_flushed());
-            fds[4] = Some(PollFd::new(&*self.connection, events));
+            fds[4] = self.connection.watch();
         }
         let present = fds.each_ref().map(Option::is_some);
         let mut list: Vec<_> = fds.into_iter().flatten().collect();

@@ -15,6 +15,7 @@
 //!
 //! The index is plain memory and layers are held by descriptor, so a fork(2) of the process is a clone of the disk:
 //! both sides seal the layer they were writing ([`Disk::seal`]), share it from then on, and write each to a new one.
+//! A layer that no block lies in (any more) is closed, so what is held is what is read.
 //! Reads cost one index look-up whatever the number of layers. There is no journal: layers live as long as the VM.
 
 mod extents;
@@ -26,7 +27,7 @@ pub mod model;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 
 use thiserror::Error;
 
@@ -192,10 +193,7 @@ impl Disk {
         self.check(offset, len)?;
         // A range within one block gives an empty one here.
         for block in block_of(offset.next_multiple_of(BLOCK_BYTES))..block_of(offset + len) {
-            if let Some(number) = self.writable_place(block) {
-                self.layers.release(number);
-            }
-            self.index.set(block, Place::Zeros);
+            self.set_place(block, Place::Zeros);
         }
         Ok(())
     }
@@ -212,9 +210,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Closes the writable layer for writing for good, and goes on with `layer`, an empty file nobody else writes.
+    /// Closes the writable layer for writing for good, and goes on with `layer`, an empty file nobody else writes. The
+    /// old one is kept only if blocks of the disk lie in it.
     pub fn seal(&mut self, layer: File) {
         self.layers.seal(layer);
+    }
+
+    /// What a clone of the disk shares with it, and so must be kept by a process that is forked.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.layers.descriptors().chain([self.base.as_raw_fd()])
     }
 
     fn check(&self, offset: u64, len: u64) -> Result<(), DiskError> {
@@ -290,9 +294,21 @@ impl Disk {
             return Err(DiskError::WriteLayer(error));
         }
         for n in 0..count {
-            self.index.set(block + n, Place::Stored(number + n));
+            self.set_place(block + n, Place::Stored(number + n));
         }
         Ok(len)
+    }
+
+    fn set_place(&mut self, block: u32, place: Place) {
+        let before = self.index.get(block);
+        self.index.set(block, place);
+        // The new place first: a layer that loses its last block and gets another one stays.
+        if let Place::Stored(number) = place {
+            self.layers.link(number);
+        }
+        if let Place::Stored(number) = before {
+            self.layers.unlink(number);
+        }
     }
 }
 

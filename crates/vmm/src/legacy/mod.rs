@@ -8,3 +8,4 @@ mod serial;
 pub(crate) use power::{KeyboardReset, PowerRegisters};
 pub(crate) use pvpanic::Pvpanic;
 pub(crate) use serial::SerialPort;
+pub(crate) use vm_superio::serial::SerialState;

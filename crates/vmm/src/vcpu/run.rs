@@ -10,12 +10,22 @@ use vmm_proto::EndCause;
 use super::{Command, ExitFlag};
 use crate::bus::Bus;
 use crate::events::{EventSender, MachineEvent};
+use crate::state::{CpuState, MsrList};
 
 /// What a vCPU can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Buses {
     pub(crate) ports: Arc<Bus>,
     pub(crate) memory: Arc<Bus>,
+}
+
+/// A vCPU and what its thread needs for it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) index: u8,
+    pub(crate) vcpu: VcpuFd,
+    pub(crate) buses: Buses,
+    pub(crate) msrs: MsrList,
 }
 
 pub(super) struct VcpuLoop {
@@ -26,6 +36,7 @@ pub(super) struct VcpuLoop {
     events: EventSender,
     inbox: Receiver<Command>,
     exits: Arc<AtomicU64>,
+    msrs: MsrList,
     /// The guest is over as far as this CPU is concerned.
     ended: bool,
 }
@@ -44,12 +55,16 @@ enum Next {
 
 impl VcpuLoop {
     pub(super) fn new(
-        index: u8,
-        mut vcpu: VcpuFd,
-        buses: Buses,
+        seat: Seat,
         (events, inbox): (EventSender, Receiver<Command>),
         exits: Arc<AtomicU64>,
     ) -> Self {
+        let Seat {
+            index,
+            mut vcpu,
+            buses,
+            msrs,
+        } = seat;
         let exit_flag = ExitFlag::of(&mut vcpu);
         Self {
             index,
@@ -59,6 +74,7 @@ impl VcpuLoop {
             events,
             inbox,
             exits,
+            msrs,
             ended: false,
         }
     }
@@ -81,7 +97,7 @@ impl VcpuLoop {
             Ok(Command::Resume) if !self.ended => State::Running,
             Ok(Command::Resume) => State::Parked,
             Ok(Command::Pause) => {
-                self.report(MachineEvent::Parked { vcpu: self.index });
+                self.report_parked();
                 State::Parked
             }
             // The main loop is gone: so is the VM.
@@ -97,7 +113,7 @@ impl VcpuLoop {
             match self.inbox.try_recv() {
                 Ok(Command::Pause) => {
                     self.settle();
-                    self.report(MachineEvent::Parked { vcpu: self.index });
+                    self.report_parked();
                     return State::Parked;
                 }
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => return State::Finished,
@@ -184,6 +200,14 @@ impl VcpuLoop {
             |_| String::new(),
             |registers| format!(", at {:#x}", registers.rip),
         )
+    }
+
+    fn report_parked(&self) {
+        let state = CpuState::capture(&self.vcpu, &self.msrs).map(Box::new);
+        self.report(MachineEvent::Parked {
+            vcpu: self.index,
+            state,
+        });
     }
 
     fn report(&self, event: MachineEvent) {

@@ -4,7 +4,10 @@
 //! the transport locked. vCPU threads reach no more of it than its configuration space and [`VirtioDevice::reset`].
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixListener;
 
 use event_manager::{EventOps, EventSet, Events};
 use thiserror::Error;
@@ -54,14 +57,42 @@ pub trait VirtioDevice: Send + Debug {
         let _ = (event, host);
     }
 
-    /// The VM goes on as another one, a clone: what led outside of it leads nowhere any more. The driver stays, and is
-    /// told in the way of the device. As with [`VirtioDevice::reset`], [`DeviceEvent::Stopped`] follows, and after it
-    /// [`DeviceEvent::Started`].
-    fn cut(&mut self) {}
+    /// The VM is about to be cloned: what the device holds now, its clones will hold as well. What it changes from now
+    /// on must go elsewhere; it takes from `files` what it needs for that.
+    fn share(&mut self, files: &mut OwnFiles) {
+        let _ = files;
+    }
+
+    /// Descriptors the device owns. In a clone all others are closed before [`VirtioDevice::inherit`], which closes
+    /// those of these that the device does not keep.
+    fn kept(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    /// This is the clone now: a forked process, in which the driver goes on where it was. What led outside of the VM
+    /// is cut, and the driver told in the way of the device; instead of what belongs to the parent, the device takes
+    /// its own from `files`. The event loop is a new one: [`VirtioDevice::start`] follows, and then, if the driver is
+    /// ready, [`DeviceEvent::Started`].
+    ///
+    /// # Errors
+    /// The process is out of descriptors, or one is missing.
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let _ = files;
+        Ok(())
+    }
 
     /// The driver reset the device: forget it. May run on a vCPU thread; what needs the event loop waits for
     /// [`DeviceEvent::Stopped`].
     fn reset(&mut self);
+}
+
+/// What a VM has of its own after it was cloned, parent or clone.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// For what is written to the disk: an empty file, open for reading and writing.
+    pub layer: Option<File>,
+    /// Where host processes connect to the guest: listening. The parent keeps the one it has.
+    pub vsock: Option<UnixListener>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The register window of one device: virtio-mmio version 2, virtio 1.2 section 4.2.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_manager::MutEventSubscriber;
@@ -10,7 +11,7 @@ use virtio_bindings::virtio_mmio::{
 };
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::device::VirtioDevice;
+use super::device::{OwnFiles, VirtioDevice};
 use super::interrupt::{Interrupt, InterruptLine};
 use super::transport::{Transport, Wiring};
 use crate::memory::GuestMemory;
@@ -29,6 +30,19 @@ pub struct MmioDevice {
 pub enum MmioError {
     #[error("cannot make the device's event descriptors")]
     EventFd(#[source] io::Error),
+    #[error("the device cannot go on in the clone")]
+    Inherit(#[source] io::Error),
+}
+
+impl Wiring {
+    fn new(interrupt: Interrupt, queues: usize) -> Result<Self, MmioError> {
+        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
+        Ok(Self {
+            interrupt,
+            notifiers: (0..queues).map(|_| new_event()).collect::<Result<_, _>>()?,
+            wake: new_event()?,
+        })
+    }
 }
 
 impl MmioDevice {
@@ -41,19 +55,45 @@ impl MmioDevice {
         memory: GuestMemory,
         irq: Box<dyn InterruptLine>,
     ) -> Result<Self, MmioError> {
-        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
-        let notifiers = device
-            .queue_sizes()
-            .iter()
-            .map(|_| new_event())
-            .collect::<Result<_, _>>()?;
-        let wiring = Arc::new(Wiring {
-            interrupt: Interrupt::new(irq),
-            notifiers,
-            wake: new_event()?,
-        });
+        let wiring = Arc::new(Wiring::new(Interrupt::new(irq), device.queue_sizes().len())?);
         let transport = Arc::new(Mutex::new(Transport::new(device, memory, Arc::clone(&wiring))));
         Ok(Self { wiring, transport })
+    }
+
+    /// See [`VirtioDevice::share`].
+    pub fn share(&self, files: &mut OwnFiles) {
+        self.lock().share(files);
+    }
+
+    /// See [`VirtioDevice::kept`].
+    #[must_use]
+    pub fn kept(&self) -> Vec<RawFd> {
+        self.lock().kept()
+    }
+
+    /// The same device in a clone, a forked process, on new descriptors and a new line. This handle must not be used
+    /// any more.
+    ///
+    /// Nothing that was under way is lost: each queue counts as notified, and what the driver has not acknowledged is
+    /// sent again, so it does not matter how old the captured state of the interrupt controllers is. They must be in
+    /// place.
+    ///
+    /// # Errors
+    /// The process is out of file descriptors, or the device misses one of its own.
+    pub fn inherit(self, irq: Box<dyn InterruptLine>, files: &mut OwnFiles) -> Result<Self, MmioError> {
+        let Self { wiring, transport } = self;
+        let interrupt = wiring.interrupt.on_line(irq);
+        let wiring = Arc::new(Wiring::new(interrupt, wiring.notifiers.len())?);
+        let inherited = Self { wiring, transport };
+        inherited
+            .lock()
+            .inherit(Arc::clone(&inherited.wiring), files)
+            .map_err(MmioError::Inherit)?;
+        (0..)
+            .zip(&inherited.wiring.notifiers)
+            .for_each(|(queue, _)| inherited.wiring.notify(queue));
+        inherited.wiring.interrupt.repeat();
+        Ok(inherited)
     }
 
     /// One event descriptor per queue, to be signalled when the guest writes the queue's number to the QueueNotify
@@ -103,12 +143,6 @@ impl MmioDevice {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.lock().fault()
-    }
-
-    /// Ends what leads outside of the VM, because the VM goes on as another one; the driver is told. Connections of a
-    /// socket device are reset.
-    pub fn cut(&self) {
-        self.lock().cut();
     }
 
     fn lock(&self) -> MutexGuard<'_, Transport> {

@@ -29,7 +29,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceError, DeviceEvent, Host, Progress, Rings, TOKENS, VirtioDevice};
+pub use device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, TOKENS, VirtioDevice};
 pub use interrupt::InterruptLine;
 pub use mmio::{MMIO_WINDOW_BYTES, MmioDevice, MmioError};
 pub use queue_setup::QueueSetupError;

@@ -10,6 +10,8 @@
 //! does without VIRTIO_F_VERSION_1. A queue is checked whole when the driver makes it ready, and its registers are
 //! closed from then on.
 
+use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
@@ -23,7 +25,9 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::device::{DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{
+    DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice,
+};
 use super::interrupt::Interrupt;
 use super::queue_setup::{Half, QueueSetup, set_half};
 use crate::log::GuestLog;
@@ -275,12 +279,21 @@ impl Transport {
         let _ = self.wiring.wake.write(1);
     }
 
-    /// See [`VirtioDevice::cut`].
-    pub(super) fn cut(&mut self) {
-        self.device.cut();
-        self.stopped = true;
+    pub(super) fn share(&mut self, files: &mut OwnFiles) {
+        self.device.share(files);
+    }
+
+    pub(super) fn kept(&self) -> Vec<RawFd> {
+        self.device.kept()
+    }
+
+    /// See [`VirtioDevice::inherit`].
+    pub(super) fn inherit(&mut self, wiring: Arc<Wiring>, files: &mut OwnFiles) -> io::Result<()> {
+        self.wiring = wiring;
+        self.device.inherit(files)?;
         self.started = self.working();
         let _ = self.wiring.wake.write(1);
+        Ok(())
     }
 
     /// The device stops until the driver resets it (2.1.2).

@@ -31,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   podflare up                       use hardware virtualization if it works, else the software host
   podflare up --memory-mib 6144     more room for sandboxes in the software host
+  podflare up --pool default=8      this many sandboxes wait ready to be handed out
   podflare up --port 7171 --state-dir /tmp/second     a second host beside the first
   PODFLARE_API_KEYS=secret podflare up                callers must show this key
   podflare up --template python-datasci     a second kind of sandbox, with numpy and pandas loaded
@@ -57,6 +58,10 @@ pub(crate) struct Args {
     /// Memory of a sandbox that asks for none, in MiB
     #[arg(long, value_name = "MIB")]
     ram_mib: Option<u32>,
+
+    /// VMs that wait ready for the next sandboxes of a template (can be repeated) [default: depends on the memory]
+    #[arg(long, value_name = "TEMPLATE=COUNT", value_parser = pool_size)]
+    pool: Vec<String>,
 
     /// Use hardware virtualization, without checking that it works
     #[arg(long, conflicts_with = "software")]
@@ -193,6 +198,18 @@ fn prepare(
     Launch::new(options, (kind, verdict.reason().to_owned()), binaries, artifacts)
 }
 
+/// Kept as it was written: the daemon reads it again.
+fn pool_size(text: &str) -> Result<String, String> {
+    let sound = text.split_once('=').is_some_and(|(template, count)| {
+        !template.is_empty() && count.parse::<u32>().is_ok_and(|count| count <= 10_000)
+    });
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a template and a count, as in default=4".to_owned())
+    }
+}
+
 fn changed(changes: &[&str]) -> String {
     let verb = if changes.len() == 1 { "has" } else { "have" };
     format!("is out of date, because {} {verb} changed", changes.join(" and "))
@@ -229,6 +246,10 @@ impl Args {
                 .unwrap_or(softhost::DEFAULT_PORT),
             memory_mib: self.memory_mib.or(running.and_then(|options| options.memory_mib)),
             ram_mib: self.ram_mib.or(running.and_then(|options| options.ram_mib)),
+            pool: match running {
+                Some(options) if self.pool.is_empty() => options.pool.clone(),
+                Some(_) | None => self.pool.clone(),
+            },
             ca_certificates: match running {
                 Some(options) if given.is_empty() => options.ca_certificates.clone(),
                 Some(_) | None => given,

@@ -9,6 +9,7 @@ mod request;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use crate::disk::{Disk, DiskError};
 use request::Outcome;
 
@@ -201,4 +202,41 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self) {}
+
+    fn share(&mut self, files: &mut OwnFiles) {
+        // What nobody shares need not be sealed.
+        if self.disk.layer_bytes() > 0
+            && let Some(layer) = files.layer.take()
+        {
+            self.disk.seal(layer);
+            self.counters.layer_bytes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn kept(&self) -> Vec<RawFd> {
+        self.disk.descriptors().collect()
+    }
+
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let layer = files.layer.take().ok_or(io::ErrorKind::NotFound)?;
+        // The one the parent writes from now on holds nothing yet.
+        self.disk.seal(layer);
+        self.counters.reset();
+        Ok(())
+    }
+}
+
+impl BlockCounters {
+    fn reset(&self) {
+        let Self {
+            reads,
+            writes,
+            flushes,
+            errors,
+            layer_bytes,
+        } = self;
+        for counter in [reads, writes, flushes, errors, layer_bytes] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
 }

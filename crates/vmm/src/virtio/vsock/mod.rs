@@ -26,6 +26,7 @@ mod stream;
 
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::{Chain, Ring};
 use super::scatter::Scatter;
 use mux::Mux;
@@ -107,8 +108,21 @@ pub struct Vsock {
     held: Vec<u16>,
     held_descriptors: u16,
     held_bytes: usize,
-    /// The driver must be told that all connections are gone.
-    cut_due: bool,
+    cut: Cut,
+}
+
+/// Whether the driver knows that all its connections are gone, as they are for a clone. Until it does, it gets no
+/// packets: it would take a new connection for one of those to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    None,
+    /// It must be told.
+    Due,
+    /// It was told when this many event buffers had been made available. Linux puts the buffer back as soon as it has
+    /// ended its connections.
+    Told {
+        available: u16,
+    },
 }
 
 impl Vsock {
@@ -133,7 +147,7 @@ impl Vsock {
             held: Vec::new(),
             held_descriptors: 0,
             held_bytes: 0,
-            cut_due: false,
+            cut: Cut::None,
         })
     }
 
@@ -246,15 +260,15 @@ impl Vsock {
         Ok(true)
     }
 
-    /// Tells the driver of a cut, as soon as it has a buffer for it. Only then may it see packets again.
+    /// Tells the driver of a cut, as soon as it has a buffer for that, and sees whether it has taken note.
     fn tell_cut(&mut self, rings: &mut Rings<'_>) -> Result<(), DeviceError> {
-        if !self.cut_due {
+        if self.cut == Cut::None {
             return Ok(());
         }
         let Some(mut ring) = rings.ring(EVENTS) else {
             return Ok(());
         };
-        loop {
+        while self.cut == Cut::Due {
             if let Some(chain) = ring.pop()? {
                 let len = chain.writable.copy_from(&EVENT_TRANSPORT_RESET);
                 if len < EVENT_TRANSPORT_RESET.len() {
@@ -263,14 +277,21 @@ impl Vsock {
                         needed: EVENT_TRANSPORT_RESET.len(),
                     });
                 }
+                let available = ring.available()?;
                 ring.push_used(chain.head, u32::try_from(len).unwrap_or(u32::MAX))?;
-                self.cut_due = false;
-                return Ok(());
-            }
-            if !ring.watch()? {
+                self.cut = Cut::Told { available };
+            } else if !ring.watch()? {
                 return Ok(());
             }
         }
+        // Watched before it is looked at, so that no buffer slips through between the two.
+        ring.watch_beyond()?;
+        if let Cut::Told { available } = self.cut
+            && ring.available()? != available
+        {
+            self.cut = Cut::None;
+        }
+        Ok(())
     }
 
     /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many or large.
@@ -326,7 +347,7 @@ impl VirtioDevice for Vsock {
         };
         self.tell_cut(rings)?;
         let before = rings.ring(RX).map(|ring| ring.used());
-        let more_given = !self.cut_due && self.give_packets(rings, host)?;
+        let more_given = self.cut == Cut::None && self.give_packets(rings, host)?;
         let interrupting = rings.ring(RX).map(|ring| ring.used()) != before;
         self.give_back(rings, interrupting)?;
         rings.interrupt_for(&[RX, TX, EVENTS])?;
@@ -349,20 +370,40 @@ impl VirtioDevice for Vsock {
         }
     }
 
-    fn cut(&mut self) {
-        self.mux.reset();
-        self.cut_due = true;
+    fn kept(&self) -> Vec<RawFd> {
+        self.mux.descriptors()
+    }
+
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let listener = files.vsock.take().ok_or(io::ErrorKind::NotFound)?;
+        self.mux.inherit(listener)?;
+        self.cut = Cut::Due;
+        self.counters.reset();
+        Ok(())
     }
 
     fn reset(&mut self) {
         self.mux.reset();
-        self.cut_due = false;
+        self.cut = Cut::None;
         self.held.clear();
         self.held_descriptors = 0;
         self.held_bytes = 0;
         self.counters
             .connections_open
             .store(self.mux.connections() as u64, Ordering::Relaxed);
+    }
+}
+
+impl VsockCounters {
+    fn reset(&self) {
+        let Self {
+            rx_bytes,
+            tx_bytes,
+            connections_open,
+        } = self;
+        for counter in [rx_bytes, tx_bytes, connections_open] {
+            counter.store(0, Ordering::Relaxed);
+        }
     }
 }
 
