@@ -69,6 +69,8 @@ class Bench:
             if pool["template"] == template:
                 if pool["state"] == "off":
                     raise NotAvailable("the host keeps no pool of this template")
+                if pool["state"] == "failed":
+                    raise NotAvailable(f"the host has no snapshot of this template: {pool.get('last_error')}"[:300])
                 return pool
         raise NotAvailable("GET /v1/capacity reports no pool of this template")
 

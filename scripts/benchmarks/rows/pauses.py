@@ -34,12 +34,12 @@ def pause(bench: Bench) -> Measurement:
         bench.require_fork(parent)
         for _ in range(bench.count(20)):
             gap = watched(Sandbox._from_id(parent.id, client=watcher), lambda: close_all(parent.fork(1)))
-            result.add(SERVER, bench.timings.last("pause"))
+            result.add(SERVER, bench.timings.last("paused"))
             result.add("longest gap in the parent", gap)
             gap = watched(Sandbox._from_id(parent.id, client=watcher), lambda: None)
             result.add("longest gap without a fork", gap)
     if SERVER not in result.series:
-        result.notes.append("Server-Timing of a fork has no `pause`")
+        result.notes.append("Server-Timing of a fork has no `paused`")
     return result
 
 
