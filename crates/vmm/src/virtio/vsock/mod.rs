@@ -14,8 +14,8 @@
 //! # What it costs
 //! A message from the host takes one wake-up, one system call that reads into the guest's receive buffers, and one
 //! interrupt. One to the host takes one notification and one system call. An interrupt is two trapped register
-//! accesses for the guest, so used transmit buffers, which no driver waits for as long as others are free, are
-//! given back together with the next received packet, or when they have become many.
+//! accesses for the guest, so used transmit buffers, which no driver waits for as long as they are few and small, are
+//! given back together with the next received packet, or when they have become many or large.
 //!
 //! Linux (since 6.7) answers each message it has read to the end with a packet that tells its credit. It says nothing
 //! that matters for a short message, and being told of it costs a VM exit and a wake-up, just while the guest works on the
@@ -80,6 +80,11 @@ const SHORT_BYTES: u64 = 4096;
 /// How long a packet may lie that the driver was not asked to tell of.
 const SECOND_PATIENCE: Duration = Duration::from_millis(5);
 
+/// Bytes held back at most. Linux counts what a socket has sent and not got back against its send buffer, and does not
+/// wake a writer that waits for credit while more than half of that is out. That half is 104 KiB, of which one packet
+/// of 64 KiB takes 128: held until there is something to receive, it would stop its sender for ever.
+const HELD_BYTES_MAX: usize = 16 * 1024;
+
 #[derive(Clone, Debug)]
 pub struct VsockConfig {
     /// The guest's address, 3 or more.
@@ -115,6 +120,7 @@ pub struct Vsock {
     /// Heads of transmit chains that are done with but not given back, and how many descriptors they take up.
     held: Vec<u16>,
     held_descriptors: u16,
+    held_bytes: usize,
     cut: Cut,
     /// When to look for a packet the driver does not tell of.
     look_at: Option<Instant>,
@@ -163,6 +169,7 @@ impl Vsock {
             counters: Arc::default(),
             held: Vec::new(),
             held_descriptors: 0,
+            held_bytes: 0,
             cut: Cut::None,
             look_at: None,
         })
@@ -200,6 +207,7 @@ impl Vsock {
                 self.take_packet(&chain, host)?;
                 self.held.push(chain.head);
                 self.held_descriptors = self.held_descriptors.saturating_add(chain.descriptors);
+                self.held_bytes = self.held_bytes.saturating_add(chain.readable.len());
                 taken += 1;
             }
             if taken >= BATCH_MAX || !self.mux.takes_packets() {
@@ -333,15 +341,17 @@ impl Vsock {
         Ok(())
     }
 
-    /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many.
+    /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many or large.
     fn give_back(&mut self, rings: &mut Rings<'_>, interrupting: bool) -> Result<(), DeviceError> {
+        let large = self.held_bytes > HELD_BYTES_MAX;
         if let Some(mut ring) = rings.ring(TX)
-            && (interrupting || self.held_descriptors >= ring.size() / HELD_PART)
+            && (interrupting || large || self.held_descriptors >= ring.size() / HELD_PART)
         {
             for head in self.held.drain(..) {
                 ring.push_used(head, 0)?;
             }
             self.held_descriptors = 0;
+            self.held_bytes = 0;
         }
         Ok(())
     }
@@ -440,6 +450,7 @@ impl VirtioDevice for Vsock {
         self.look_at = None;
         self.held.clear();
         self.held_descriptors = 0;
+        self.held_bytes = 0;
         self.counters
             .connections_open
             .store(self.mux.connections() as u64, Ordering::Relaxed);
