@@ -38,6 +38,11 @@ pub(crate) struct Options {
     #[arg(long, env = "PODFLARE_VMM", value_name = "FILE")]
     pub(crate) vmm: Option<PathBuf>,
 
+    /// Let VM processes keep the daemon's rights, where the host does not allow them to be confined (as a user other
+    /// than root without user namespaces)
+    #[arg(long)]
+    pub(crate) unconfined: bool,
+
     /// Virtual CPUs of each sandbox
     #[arg(long, env = "PODFLARE_VCPUS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) vcpus: u8,

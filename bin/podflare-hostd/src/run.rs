@@ -182,7 +182,7 @@ fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
             .with_file_name("podflare-vmm"),
     };
     match path.canonicalize() {
-        Ok(path) => Ok(VmmProgram { path }),
+        Ok(path) => Ok(VmmProgram::new(path, !options.unconfined)),
         Err(source) => Err(RunError::Vmm { path, source }),
     }
 }

@@ -42,4 +42,4 @@ pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve};
 pub use memory::{Probe, memory_available_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
-pub use vm::{VmmProcess, VmmProgram, VmmSpawner};
+pub use vm::{Code, VmmProcess, VmmProgram, VmmSpawner};

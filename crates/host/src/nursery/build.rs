@@ -21,7 +21,7 @@ use super::Supplies;
 use super::newborn::{RaiseError, pause, raise, warm};
 use super::snapshots::Snapshot;
 use crate::budget::OverBudget;
-use crate::vm::{self, BootError, CloneError, ControlError, Order, Process, Vm};
+use crate::vm::{self, BootError, CloneError, Code, ControlError, Order, Process, Vm};
 
 /// How long a VM process may take to write a VM to disk: memory of a few GiB on a slow disk.
 const SNAPSHOT_BOUND: Duration = Duration::from_secs(180);
@@ -86,15 +86,19 @@ pub(super) async fn snapshot(supplies: &Supplies, new: &Snapshot) -> Result<(), 
     try_out(supplies, new).await
 }
 
-/// Restores a VM, which stays paused.
+/// Restores a VM, which stays paused. What its clones will run says whether it is confined.
 pub(super) async fn restore(
     supplies: &Supplies,
     snapshot: &Snapshot,
     working_set: Option<PathBuf>,
+    code: Code,
 ) -> Result<Vm, BuildError> {
     let tools = &supplies.tools;
     let home = tools.homes.empty().map_err(BuildError::Home)?;
-    let spawned = tools.spawner.spawn(&home.files.dir).map_err(BuildError::Spawn)?;
+    let spawned = tools
+        .spawner
+        .spawn(&home.files.dir, code)
+        .map_err(BuildError::Spawn)?;
     let mut process = Process::new(spawned, tools.homes.roster());
     let reached = timeout(REACH_BOUND, vm::reach(&mut process, &home.files)).await;
     let mut control = reached
@@ -115,7 +119,10 @@ pub(super) async fn restore(
 async fn boot(supplies: &Supplies) -> Result<Vm, BuildError> {
     let tools = &supplies.tools;
     let home = tools.homes.empty().map_err(BuildError::Home)?;
-    let spawned = tools.spawner.spawn(&home.files.dir).map_err(BuildError::Spawn)?;
+    let spawned = tools
+        .spawner
+        .spawn(&home.files.dir, Code::Template)
+        .map_err(BuildError::Spawn)?;
     let mut process = Process::new(spawned, tools.homes.roster());
     let config = supplies.template.instantiate(supplies.shape, &home.files);
     let up = timeout(
@@ -135,7 +142,7 @@ async fn boot(supplies: &Supplies) -> Result<Vm, BuildError> {
 
 /// Clones the snapshot once and records its working set. Without one, clones are slower and otherwise the same.
 async fn try_out(supplies: &Supplies, new: &Snapshot) -> Result<(), BuildError> {
-    let mut zygote = restore(supplies, new, None).await?;
+    let mut zygote = restore(supplies, new, None, Code::Template).await?;
     let tools = &supplies.tools;
     let order = Order { count: 1, run: true };
     let parent = zygote.process.pid();

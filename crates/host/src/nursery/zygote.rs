@@ -22,7 +22,7 @@ use super::build::{self, BuildError};
 use super::snapshots::{Snapshot, SnapshotStore};
 use super::{Nursery, Request, key};
 use crate::storage::Shape;
-use crate::vm::{self, Vm};
+use crate::vm::{self, Code, Vm};
 
 /// After a failure: doubles from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -131,8 +131,13 @@ impl ZygoteOwner {
 
     async fn restore(&self, snapshot: &Snapshot) -> Result<Vm, BuildError> {
         let started = Instant::now();
-        let zygote =
-            build::restore(&self.nursery.supplies, snapshot, snapshot.recorded_working_set()).await?;
+        let zygote = build::restore(
+            &self.nursery.supplies,
+            snapshot,
+            snapshot.recorded_working_set(),
+            Code::User,
+        )
+        .await?;
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(
             template = self.name(),

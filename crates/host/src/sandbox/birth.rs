@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::handle::Sandbox;
 use super::owner::{Message, Tools, asked_to_end};
 use crate::storage::Shape;
-use crate::vm::{self, BootError, Control, Home, Process, Vm};
+use crate::vm::{self, BootError, Code, Control, Home, Process, Vm};
 
 #[derive(Debug, Error)]
 pub(crate) enum CreateError {
@@ -124,7 +124,11 @@ async fn steps(
     // The semaphore is never closed.
     let _turn = plan.boots.acquire().await;
     let files = &plan.home.files;
-    let new = plan.tools.spawner.spawn(&files.dir).map_err(CreateError::Spawn)?;
+    let new = plan
+        .tools
+        .spawner
+        .spawn(&files.dir, Code::User)
+        .map_err(CreateError::Spawn)?;
     let process = process.insert(Process::new(new, plan.tools.homes.roster()));
     sandbox.vmm_pid.store(process.pid(), Ordering::Relaxed);
     let shape = Shape {

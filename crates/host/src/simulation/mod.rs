@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use vmm_proto::{RestoreConfig, VmConfig};
 
-use crate::vm::{VmmProcess, VmmSpawner};
+use crate::vm::{Code, VmmProcess, VmmSpawner};
 
 use vm::{Origin, Vm};
 
@@ -155,7 +155,7 @@ impl Simulation {
 }
 
 impl VmmSpawner for Simulation {
-    fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>> {
+    fn spawn(&self, dir: &Path, _: Code) -> io::Result<Box<dyn VmmProcess>> {
         Ok(Box::new(self.start(0, Origin::Started(dir.to_owned()))))
     }
 

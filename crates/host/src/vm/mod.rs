@@ -14,7 +14,7 @@ mod pidfd;
 mod process;
 mod roster;
 
-pub use process::{VmmProcess, VmmProgram, VmmSpawner};
+pub use process::{Code, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
 pub(crate) use clones::{Brood, CloneError, Order, clone_vm};

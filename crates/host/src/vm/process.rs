@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -24,13 +25,22 @@ const EXIT_BOUND: Duration = Duration::from_secs(5);
 /// When memory runs out after all, the kernel shall end a VM and not the daemon. Clones inherit it.
 const OOM_SCORE: &str = "500";
 
+/// Whose code a VM will run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A template's: this host's own, and the VM process has files to write.
+    Template,
+    /// A user's, in this VM or in clones of it: the process is confined before any of it runs.
+    User,
+}
+
 /// Starts VM processes, and finds those that a VM has made of itself. Tests put one in its place that needs no KVM.
 pub trait VmmSpawner: Send + Sync + 'static {
     /// Starts the process of one VM, which will listen on `<dir>/control.sock`.
     ///
     /// # Errors
     /// The process cannot be started.
-    fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>>;
+    fn spawn(&self, dir: &Path, code: Code) -> io::Result<Box<dyn VmmProcess>>;
 
     /// The program, when it is a file that snapshots depend on.
     fn program(&self) -> Option<PathBuf>;
@@ -54,10 +64,30 @@ pub trait VmmProcess: Send + Sync {
     fn kill(&mut self);
 }
 
-/// The real thing: `podflare-vmm run --dir DIR`.
-#[derive(Clone, Debug)]
+/// The real thing: `podflare-vmm run --dir DIR [--confine-as UID]`.
+#[derive(Debug)]
 pub struct VmmProgram {
-    pub path: PathBuf,
+    path: PathBuf,
+    confines: bool,
+    /// Users given out to VM processes so far.
+    users: AtomicU32,
+}
+
+/// First of the ids that confined VM processes run under. Far above what distributions and their containers give out.
+const USER_FIRST: u32 = 1_900_000_000;
+/// How many there are; then they come around again, long after the processes of the first round have gone.
+const USERS: u32 = 100_000_000;
+
+impl VmmProgram {
+    /// `confines` is false where the host does not allow it.
+    #[must_use]
+    pub fn new(path: PathBuf, confines: bool) -> Self {
+        Self {
+            path,
+            confines,
+            users: AtomicU32::new(0),
+        }
+    }
 }
 
 /// A VM process that we answer for: dropping it kills it.
@@ -104,14 +134,17 @@ impl Drop for Process {
 }
 
 impl VmmSpawner for VmmProgram {
-    fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>> {
+    fn spawn(&self, dir: &Path, code: Code) -> io::Result<Box<dyn VmmProcess>> {
         let files = VmFiles { dir: dir.to_owned() };
         let stderr = File::create(files.stderr())?;
+        let mut command = Command::new(&self.path);
+        command.arg("run").arg("--dir").arg(dir);
+        if self.confines && code == Code::User {
+            let user = USER_FIRST + self.users.fetch_add(1, Ordering::Relaxed) % USERS;
+            command.arg("--confine-as").arg(user.to_string());
+        }
         // No `kill_on_drop` and no parent-death signal: a VM outlives its daemon, and the next one decides.
-        let child = Command::new(&self.path)
-            .arg("run")
-            .arg("--dir")
-            .arg(dir)
+        let child = command
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
