@@ -63,7 +63,7 @@ fn the_clock_of_a_clone_runs_on() {
     let mut parent = lab.boot("parent", 512, 1);
     let mut agent = parent.agent();
     let read = |text: String| -> Vec<i128> { text.split_whitespace().map(|word| word.parse().unwrap()).collect() };
-    let mut bracketed = |agent: &mut Agent| {
+    let bracketed = |agent: &mut Agent| {
         let begun = Instant::now();
         (begun, read(agent.python(NOW)), Instant::now())
     };
