@@ -23,6 +23,7 @@ use crate::snapshot::{SnapshotError, Target};
 use crate::state::CpuState;
 use crate::vcpu::VcpuHandle;
 use crate::virtio::{MmioDevice, OwnFiles};
+use crate::working_set::WorkingSetError;
 
 /// How long a guest that announced its panic may go on printing before it is ended. Ours reset at once (`panic=-1`).
 const PANIC_PATIENCE: Duration = Duration::from_secs(2);
@@ -206,6 +207,11 @@ impl Session {
         };
         let saved = Target::create(dir).and_then(|target| self.machine.save(vm, pages, target));
         saved.map_err(SaveError::Write)
+    }
+
+    /// See [`Machine::record_working_set`]; the VM must be paused.
+    pub(crate) fn record_working_set(&self, file: &Path, pages: &PageSource) -> Result<(), WorkingSetError> {
+        self.machine.record_working_set(file, pages)
     }
 
     /// See [`crate::virtio::VirtioDevice::share`].

@@ -34,6 +34,14 @@ impl Agent {
         agent
     }
 
+    /// On a connection the guest has made.
+    pub(crate) fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
     pub(crate) fn identify(&mut self, name: &str) {
         let mut entropy = [0; 32];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut entropy).unwrap();

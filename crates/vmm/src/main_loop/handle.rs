@@ -98,8 +98,16 @@ impl MainLoop {
                 }
                 Err(error) => refuse(&ErrorChain(&error).to_string()),
             },
-            (Command::Snapshot { .. }, Some(session)) if !session.is_paused() => {
+            (Command::Snapshot { .. } | Command::RecordWorkingSet { .. }, Some(session))
+                if !session.is_paused() =>
+            {
                 refuse("the VM must be paused")
+            }
+            (Command::RecordWorkingSet { file }, Some(session)) => {
+                match session.record_working_set(&file, &self.pages) {
+                    Ok(()) => Response::Now(Outcome::Done),
+                    Err(error) => refuse(&ErrorChain(&error).to_string()),
+                }
             }
             (Command::Snapshot { dir }, Some(session)) => match session.snapshot(&dir, &self.pages) {
                 Ok(()) => Response::Now(Outcome::Done),
@@ -113,7 +121,6 @@ impl MainLoop {
             },
             (Command::Stats, session) => Response::Now(Outcome::Stats(Session::stats(session.as_ref()))),
             (Command::Stop, _) => Response::End(EndCause::Stopped),
-            (Command::RecordWorkingSet { .. }, Some(_)) => refuse("not built yet"),
             (
                 Command::Pause
                 | Command::Resume

@@ -16,6 +16,18 @@ use crate::layout::PAGE_BYTES;
 const ENTRY_BYTES: u64 = 8;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
+/// A page of the file that is mapped, or shared memory: nobody has written to it here.
+const OF_FILE: u64 = 1 << 61;
+
+/// What one page is to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageUse {
+    Untouched,
+    /// The file's page is mapped.
+    Read,
+    /// There is a private copy.
+    Written,
+}
 
 /// `/proc`, held open.
 #[derive(Debug)]
@@ -51,6 +63,17 @@ impl PageSource {
             Err(rustix::io::Errno::NXIO) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What each page of a region is, from the first on.
+    pub(crate) fn uses(&self, region: &GuestRegionMmap) -> io::Result<Vec<PageUse>> {
+        let entries = self.entries(region, 0, region.size())?;
+        let of = |entry: u64| match (entry & (PRESENT | SWAPPED), entry & OF_FILE) {
+            (0, _) => PageUse::Untouched,
+            (_, 0) => PageUse::Written,
+            _ => PageUse::Read,
+        };
+        Ok(entries.into_iter().map(of).collect())
     }
 
     /// The entries of a part of a region.

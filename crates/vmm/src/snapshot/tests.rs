@@ -7,6 +7,10 @@ use super::*;
 
 type Sample = (String, Vec<u32>, Option<[u8; 3]>);
 
+impl Stored for Sample {
+    const MAGIC: [u8; 8] = *b"a sample";
+}
+
 proptest! {
     #[test]
     fn what_was_encoded_is_decoded(sample: Sample) {
