@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use vmm_proto::{CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused};
+use vmm_proto::{
+    CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused,
+};
 
 use crate::arch::CpuError;
 use crate::clone::VmFiles;
@@ -178,7 +180,9 @@ impl Session {
             }
         }
         if cpus.len() != self.machine.vcpus.len() {
-            return Err(MachineError::Missing { what: "the state of a vCPU" });
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
         self.frozen = Some(VmState { cpus, chips, clock });

@@ -48,12 +48,7 @@ impl PageSource {
     }
 
     /// Whether a part of a region may hold anything but zeros: a page is there, or the file under it has data.
-    pub(crate) fn any_in_use(
-        &self,
-        region: &GuestRegionMmap,
-        offset: u64,
-        len: usize,
-    ) -> io::Result<bool> {
+    pub(crate) fn any_in_use(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<bool> {
         let entries = self.entries(region, offset, len)?;
         if entries.iter().any(|entry| entry & (PRESENT | SWAPPED) != 0) {
             return Ok(true);
@@ -84,7 +79,12 @@ impl PageSource {
     /// The entries of a part of a region.
     fn entries(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<Vec<u64>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let pagemap = File::from(rustix::fs::openat(&self.proc, "self/pagemap", flags, Mode::empty())?);
+        let pagemap = File::from(rustix::fs::openat(
+            &self.proc,
+            "self/pagemap",
+            flags,
+            Mode::empty(),
+        )?);
         let first = (region.as_ptr() as u64 + offset) / PAGE_BYTES;
         let count = (len as u64).div_ceil(PAGE_BYTES);
         let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];
