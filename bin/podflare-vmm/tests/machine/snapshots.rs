@@ -99,14 +99,17 @@ fn a_working_set_is_there_before_the_clone_runs() {
     let mut clone = measure(&lab, &mut zygote, "recorded", 1);
     assert_eq!(clone.ask(Command::Pause), Outcome::Done);
     let file = snapshot.join("working-set");
-    assert_eq!(clone.ask(Command::RecordWorkingSet { file: file.clone() }), Outcome::Done);
+    assert_eq!(
+        clone.ask(Command::RecordWorkingSet { file: file.clone() }),
+        Outcome::Done
+    );
     clone.kill();
     zygote.kill();
     let mut without = lab.restore("without", &snapshot, None);
     measure(&lab, &mut without, "without", 8);
     without.kill();
     let mut zygote = lab.restore("zygote", &snapshot, Some(file));
-    let mut clone = measure(&lab, &mut zygote, "with", 8);
+    let clone = measure(&lab, &mut zygote, "with", 8);
     assert_eq!(clone.agent().python("x += 1\nprint(x)"), "42\n");
 }
 

@@ -40,14 +40,6 @@ pub(crate) fn record(
         count(&set.read),
         set.read.len()
     ));
-    {
-        use std::collections::BTreeSet;
-        let w: BTreeSet<u32> = set.written.iter().flat_map(|r| (r.first..r.first+r.count).map(|p| p/512)).collect();
-        let r: BTreeSet<u32> = set.read.iter().flat_map(|r| (r.first..r.first+r.count).map(|p| p/512)).collect();
-        let ronly = r.difference(&w).count();
-        let in_w: usize = set.read.iter().flat_map(|r| r.first..r.first+r.count).filter(|p| w.contains(&(p/512))).count();
-        log::line(format_args!("TEMP 2M regions: written {}, read {}, only read {ronly}; read pages in written regions {in_w}", w.len(), r.len()));
-    }
     Ok(set)
 }
 

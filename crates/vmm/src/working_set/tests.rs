@@ -49,7 +49,10 @@ fn populated_pages_are_there_and_hold_what_the_file_holds() {
     let memory = memory::map(64, file).unwrap();
     let set = WorkingSet {
         snapshot: SnapshotId::new().unwrap(),
-        written: vec![PageRange { first: 4, count: 2 }, PageRange { first: 100, count: 1 }],
+        written: vec![
+            PageRange { first: 4, count: 2 },
+            PageRange { first: 100, count: 1 },
+        ],
         read: Vec::new(),
     };
     populate(&set, &memory);
