@@ -104,6 +104,8 @@ const MAIN_THREAD: &[i64] = &[
     libc::SYS_setpgid,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
 ];
 
 /// Flags of clone(2) that make namespaces.
