@@ -68,7 +68,10 @@ pub struct PoolCapacity {
     pub refill_ms: Histogram,
     /// What a clone counts for in `memory`, in MiB.
     pub clone_mib: u32,
-    /// How often the VM that clones are made of was restored from the snapshot.
+    /// Process of the VM that clones are made of, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zygote_pid: Option<u32>,
+    /// How often it was restored from the snapshot.
     pub restores: u64,
 }
 

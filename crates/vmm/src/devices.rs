@@ -1,5 +1,6 @@
 //! The virtio devices of a VM and where they sit: windows, interrupt lines, queue doorbells.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use thiserror::Error;
-use vmm_proto::{Stats, VmConfig};
+use vmm_proto::{RestoreConfig, Stats, VmConfig};
 
 use crate::acpi::MmioWindow;
 use crate::bus::{Bus, BusDevice, OverlapError};
@@ -16,7 +17,10 @@ use crate::memory::GuestMemory;
 use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
-use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles, VirtioDevice};
+use crate::virtio::{
+    DeviceError, DeviceState, InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles, TransportState,
+    VirtioDevice,
+};
 
 /// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
@@ -25,6 +29,8 @@ const QUEUE_NOTIFY: u64 = 0x50;
 pub enum DevicesError {
     #[error("there is no interrupt line or address left for device {index}")]
     NoRoom { index: u32 },
+    #[error("the snapshot is of other devices")]
+    NotThese,
     #[error("cannot make the root disk")]
     Block(#[source] BlockError),
     #[error("cannot make the source of random numbers")]
@@ -76,6 +82,15 @@ impl Devices {
             socket: config.vsock.socket.clone(),
         })
         .map_err(DevicesError::Vsock)?;
+        Self::attach(block, vsock, memory, vm)
+    }
+
+    fn attach(
+        block: Block,
+        vsock: Vsock,
+        memory: &GuestMemory,
+        vm: &Arc<VmFd>,
+    ) -> Result<Self, DevicesError> {
         let (block_counters, vsock_counters) = (block.counters(), vsock.counters());
         let rng = Rng::new().map_err(DevicesError::Rng)?;
         // The guest numbers its disks in this order.
@@ -89,6 +104,45 @@ impl Devices {
             block: block_counters,
             vsock: vsock_counters,
         })
+    }
+
+    /// The devices of a snapshot, wired to the VM built for it. `disk` has the blocks of the disk.
+    pub(crate) fn restore(
+        config: &RestoreConfig,
+        memory: &GuestMemory,
+        vm: &Arc<VmFd>,
+        disk: File,
+        saved: &[(TransportState, DeviceState)],
+    ) -> Result<Self, DevicesError> {
+        let [
+            (_, DeviceState::Block(block)),
+            (_, DeviceState::Vsock(vsock)),
+            (_, DeviceState::Nothing),
+        ] = saved
+        else {
+            return Err(DevicesError::NotThese);
+        };
+        let block =
+            Block::restore(&config.base, &config.layer, disk, block).map_err(DevicesError::Block)?;
+        let vsock = Vsock::restore(
+            VsockConfig {
+                guest_cid: config.vsock.guest_cid,
+                socket: config.vsock.socket.clone(),
+            },
+            vsock,
+        )
+        .map_err(DevicesError::Vsock)?;
+        let devices = Self::attach(block, vsock, memory, vm)?;
+        for ((index, slot), (transport, _)) in (0..).zip(&devices.slots).zip(saved) {
+            let failed = |source| DevicesError::Transport { index, source };
+            slot.device.restore(transport).map_err(failed)?;
+        }
+        Ok(devices)
+    }
+
+    /// All that makes the devices continue in another process; the disk's blocks go to `disk`.
+    pub(crate) fn save(&self, disk: &File) -> Result<Vec<(TransportState, DeviceState)>, DeviceError> {
+        self.iter().map(|device| device.save(disk)).collect()
     }
 
     /// The same devices in a clone, wired to its VM.

@@ -13,6 +13,7 @@ pub mod probe;
 mod clone;
 mod run_state;
 mod session;
+mod snapshot;
 mod state;
 
 mod bus;

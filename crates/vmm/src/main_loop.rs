@@ -22,13 +22,15 @@ use event_manager::{
 };
 use pod_types::ErrorChain;
 use thiserror::Error;
-use vmm_proto::{EndCause, EndReport, Event, FromVmm, VmConfig};
+use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, VmConfig};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::clone::{self, Birth};
 use crate::control::{ControlError, ControlServer};
 use crate::events::{self, EventReceiver, EventSender};
 use crate::log;
+use crate::machine::RestoreError;
+use crate::memory::PageSource;
 use crate::session::Session;
 
 /// How long a process without a VM waits alone for a daemon.
@@ -42,6 +44,8 @@ pub enum RunError {
     EventLoop(#[source] event_manager::Error),
     #[error("cannot make an event")]
     Event(#[source] io::Error),
+    #[error("cannot open /proc")]
+    Proc(#[source] io::Error),
     #[error("cannot open the control socket")]
     Control(#[source] ControlError),
     #[error("cannot start the VM")]
@@ -67,6 +71,7 @@ pub struct MainLoop {
     sender: EventSender,
     control: Option<Control>,
     session: Option<Session>,
+    pages: PageSource,
     born: Instant,
 }
 
@@ -87,8 +92,12 @@ struct Wake(EventFd);
 
 impl MainLoop {
     /// # Errors
-    /// The host has no descriptors left.
+    /// The host has no descriptors left, or no `/proc`.
     pub fn new() -> Result<Self, RunError> {
+        Self::with(PageSource::open().map_err(RunError::Proc)?)
+    }
+
+    fn with(pages: PageSource) -> Result<Self, RunError> {
         clone::never_wait_for_children();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
@@ -100,6 +109,7 @@ impl MainLoop {
             sender,
             control: None,
             session: None,
+            pages,
             born: Instant::now(),
         })
     }
@@ -191,15 +201,17 @@ impl MainLoop {
             sender,
             control,
             session,
+            pages,
             born: _,
         } = self;
         drop((manager, control));
         // A vCPU thread of the parent may have been at work on the channel when the process was forked.
         std::mem::forget((events, sender));
         let kept = session.iter().flat_map(Session::kept);
-        clone::close_all_but(kept.chain(birth.files.descriptors()));
+        let kept = kept.chain(birth.files.descriptors());
+        clone::close_all_but(kept.chain([pages.descriptor()]));
 
-        let mut clone = Self::new()?;
+        let mut clone = Self::with(pages)?;
         let Birth { files, config } = birth;
         let (control, files) = files.split();
         let server = ControlServer::new(control).map_err(RunError::CloneControl)?;
@@ -219,6 +231,13 @@ impl MainLoop {
                 Err(RunError::Clone(error))
             }
         }
+    }
+
+    /// Starts the VM of a snapshot, paused.
+    fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
+        let session = Session::restore(config, &self.sender)?;
+        self.adopt(session);
+        Ok(())
     }
 
     /// Serves a VM from now on.

@@ -2,17 +2,21 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vmm_proto::{CloneConfig, EndCause, EndReport, Stats, VmConfig, VmState as RunningOrPaused};
+use thiserror::Error;
+use vmm_proto::{CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused};
 
 use crate::arch::CpuError;
 use crate::clone::VmFiles;
 use crate::events::EventSender;
-use crate::machine::{Inheritance, Machine, MachineError, Prepared, VmState};
+use crate::machine::{Inheritance, Machine, MachineError, Prepared, RestoreError, VmState};
+use crate::memory::PageSource;
 use crate::requests::{CloneRequest, Waiter};
 use crate::resident;
 use crate::run_state::{Action, RunState};
+use crate::snapshot::{SnapshotError, Target};
 use crate::state::CpuState;
 use crate::vcpu::VcpuHandle;
 use crate::virtio::{MmioDevice, OwnFiles};
@@ -37,6 +41,15 @@ pub(crate) struct Session {
     /// Resident memory of this process before it had a guest, in bytes.
     resident_before: u64,
     panicked_at: Option<Instant>,
+}
+
+/// Why a VM could not be written to files.
+#[derive(Debug, Error)]
+pub(crate) enum SaveError {
+    #[error("cannot capture the VM")]
+    Capture(#[source] MachineError),
+    #[error("cannot write the snapshot")]
+    Write(#[source] SnapshotError),
 }
 
 impl Session {
@@ -64,6 +77,23 @@ impl Session {
         Ok(session)
     }
 
+    /// Builds the VM of a snapshot, paused.
+    pub(crate) fn restore(config: &RestoreConfig, events: &EventSender) -> Result<Self, RestoreError> {
+        let resident_before = resident::bytes();
+        let (prepared, cpus) = Prepared::restore(config, events)?;
+        // The place to confine the process, as above.
+        let machine = prepared.launch(events).map_err(RestoreError::Machine)?;
+        Ok(Self {
+            state: RunState::paused(machine.vcpu_count()),
+            parked: parked(cpus),
+            frozen: None,
+            started: Instant::now(),
+            resident_before,
+            panicked_at: None,
+            machine,
+        })
+    }
+
     /// Goes on as a clone of itself, in a forked child. Confinement is inherited.
     pub(crate) fn inherit(
         self,
@@ -84,11 +114,7 @@ impl Session {
         let vcpus = machine.vcpu_count();
         let mut session = Self {
             state: RunState::paused(vcpus),
-            parked: state
-                .cpus
-                .into_iter()
-                .map(|cpu| Some(Ok(Box::new(cpu))))
-                .collect(),
+            parked: parked(state.cpus),
             frozen: None,
             started: Instant::now(),
             resident_before: self.resident_before,
@@ -151,13 +177,25 @@ impl Session {
             }
         }
         if cpus.len() != self.machine.vcpus.len() {
-            return Err(MachineError::Missing {
-                what: "the state of a vCPU",
-            });
+            return Err(MachineError::Missing { what: "the state of a vCPU" });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
         self.frozen = Some(VmState { cpus, chips, clock });
         Ok(())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state.is_paused()
+    }
+
+    /// Writes the VM, which must be paused, to files.
+    pub(crate) fn snapshot(&mut self, dir: &Path, pages: &PageSource) -> Result<(), SaveError> {
+        self.freeze().map_err(SaveError::Capture)?;
+        let Some(vm) = &self.frozen else {
+            return Ok(());
+        };
+        let saved = Target::create(dir).and_then(|target| self.machine.save(vm, pages, target));
+        saved.map_err(SaveError::Write)
     }
 
     /// See [`crate::virtio::VirtioDevice::share`].
@@ -239,6 +277,11 @@ impl Session {
     fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// What is known of vCPUs that have not run since they were in these states.
+fn parked(cpus: Vec<CpuState>) -> Vec<Option<Result<Box<CpuState>, CpuError>>> {
+    cpus.into_iter().map(|cpu| Some(Ok(Box::new(cpu)))).collect()
 }
 
 /// A kernel that panics resets; it has announced the panic when its pvpanic driver was loaded, and has printed it in

@@ -7,4 +7,5 @@
 
 mod agent;
 mod clones;
+mod snapshots;
 mod vm;

@@ -2,8 +2,9 @@
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// Of nineteen. A process of the user's gets nine times as much of the processor, as long as it wants it.
-const NICENESS: i32 = 10;
+/// Of nineteen. A process of the user's gets twice as much of the processor, as long as it wants it: the answer is for the
+/// user too.
+const NICENESS: i32 = 3;
 
 /// Lowers this thread's priority until it is dropped. Without the privilege to raise it again, which the agent of a
 /// guest has, it stays low.

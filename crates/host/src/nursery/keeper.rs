@@ -19,6 +19,9 @@ use crate::vm::Order;
 /// When nothing happens: how often memory is looked at, and whether the pool's VMs are still alive.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// How often the log says how the pool does.
+const REPORT: Duration = Duration::from_secs(60);
+
 /// Giving way to a request, this often it is looked whether it is over.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -98,8 +101,12 @@ impl Shelf {
 
 /// Never ends.
 pub(super) async fn work(nursery: Arc<Nursery>, background: Background) {
-    let mut swept = Instant::now();
+    let (mut swept, mut reported) = (Instant::now(), Instant::now());
     loop {
+        if reported.elapsed() >= REPORT {
+            report(&nursery);
+            reported = Instant::now();
+        }
         if !nursery.is_ready() {
             nursery.nudged(ROUND).await;
             continue;
@@ -131,6 +138,21 @@ pub(super) async fn work(nursery: Arc<Nursery>, background: Background) {
             Step::Rest => nursery.nudged(ROUND).await,
         }
     }
+}
+
+fn report(nursery: &Nursery) {
+    let pool = nursery.capacity();
+    tracing::info!(
+        template = pool.template,
+        size = pool.size,
+        target = pool.target,
+        hits = pool.hits,
+        misses = pool.misses,
+        pool_hit_rate_bp = pool.pool_hit_rate_bp,
+        on_demand_boot_ms_mean = pool.on_demand_boot_ms_mean,
+        refills = pool.refill_ms.count,
+        "pool"
+    );
 }
 
 /// The less of what the host has and what sandboxes may have.

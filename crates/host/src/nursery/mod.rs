@@ -204,16 +204,17 @@ impl Nursery {
     }
 
     pub(crate) fn capacity(&self) -> PoolCapacity {
-        let (state, last_error) = match &*self.status.borrow() {
-            Status::Building => (PoolState::Building, None),
-            Status::Ready => (PoolState::Ready, None),
-            Status::Failed(why) => (PoolState::Failed, Some(why.clone())),
+        let (state, zygote_pid, last_error) = match &*self.status.borrow() {
+            Status::Building => (PoolState::Building, None, None),
+            Status::Ready { pid } => (PoolState::Ready, Some(*pid), None),
+            Status::Failed(why) => (PoolState::Failed, None, Some(why.clone())),
         };
         let (size, target, filling) = self.shelf().sizes();
         self.stats.show(PoolCapacity {
             template: self.supplies.template.name.clone(),
             state,
             last_error,
+            zygote_pid,
             size,
             target,
             filling,
@@ -231,7 +232,7 @@ impl Nursery {
             Ok(Err(_)) => Err(MakeError::Lost),
             Ok(Ok(status)) => match &*status {
                 Status::Failed(why) => Err(MakeError::Failed(why.clone())),
-                Status::Building | Status::Ready => Ok(()),
+                Status::Building | Status::Ready { .. } => Ok(()),
             },
         }
     }
@@ -249,7 +250,7 @@ impl Nursery {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(*self.status.borrow(), Status::Ready)
+        matches!(*self.status.borrow(), Status::Ready { .. })
     }
 
     /// Waits for the next change, at most so long.

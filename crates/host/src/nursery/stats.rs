@@ -96,6 +96,7 @@ pub(crate) fn nothing() -> PoolCapacity {
         on_demand_boot_ms_mean: 0.0,
         refill_ms: Histogram::default(),
         clone_mib: 0,
+        zygote_pid: None,
         restores: 0,
     }
 }

@@ -35,7 +35,7 @@ const SOUND_AFTER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Building,
-    Ready,
+    Ready { pid: u32 },
     Failed(String),
 }
 
@@ -55,7 +55,8 @@ impl ZygoteOwner {
                 Ok(zygote) => {
                     let born = Instant::now();
                     self.nursery.stats.restored();
-                    self.status.send_replace(Status::Ready);
+                    let pid = zygote.process.pid();
+                    self.status.send_replace(Status::Ready { pid });
                     self.nursery.changed.notify_one();
                     let why = self.serve(zygote).await;
                     self.status.send_replace(Status::Building);

@@ -17,6 +17,8 @@ pub enum CpuError {
     SupportedCpuid(#[source] kvm_ioctls::Error),
     #[error("the host's CPU has more CPUID leaves than fit")]
     CpuidTooLong,
+    #[error("{words} words are not what the extended state of a CPU takes")]
+    ExtendedState { words: usize },
     #[error("a VM without a CPU")]
     NoCpu,
     #[error("KVM refuses the {what}")]

@@ -20,6 +20,7 @@
 
 mod extents;
 mod index;
+mod save;
 mod store;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -34,6 +35,8 @@ use thiserror::Error;
 use crate::virtio::Scatter;
 use index::{BlockIndex, Place};
 use store::LayerStore;
+
+pub use save::DiskState;
 
 /// Unit of the index, in bytes: what ext4 and the page cache work in.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -66,6 +69,10 @@ pub enum DiskError {
     WriteLayer(#[source] io::Error),
     #[error("the disk's layers have no block number left")]
     NumbersUsedUp,
+    #[error("the base is not the one the disk was saved over")]
+    NotThisBase,
+    #[error("the saved index names blocks that do not exist")]
+    Index,
 }
 
 /// Bytes of the disk that lie together in one file.

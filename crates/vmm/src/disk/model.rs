@@ -55,6 +55,7 @@ pub fn fuzz_disk(data: &[u8]) {
             }
             5 => disk.flush().unwrap(),
             6 => disk.seal(file_with(&[])),
+            7 if operation[5] >= 0xf0 => disk = saved_and_restored(&disk, &base),
             _ => {
                 let mut bytes = vec![0xee; range.len()];
                 disk.read(at, &in_two(&mut bytes)).unwrap();
@@ -72,6 +73,13 @@ pub fn fuzz_disk(data: &[u8]) {
     let mut bytes = vec![0xee; DISK_BYTES];
     disk.read(0, &in_two(&mut bytes)).unwrap();
     assert!(bytes == model, "the disks differ at the end");
+}
+
+/// The disk as it is after a snapshot.
+fn saved_and_restored(disk: &Disk, base: &[u8]) -> Disk {
+    let layer = file_with(&[]);
+    let state = disk.save(&layer).unwrap();
+    Disk::restore(file_with(base), layer, &state, file_with(&[])).unwrap()
 }
 
 /// The bytes as two pieces.

@@ -46,6 +46,11 @@ impl LayerStore {
         self.free = Extents::default();
     }
 
+    /// The only layer's file holds this many blocks already.
+    pub(super) fn fill(&mut self, blocks: u32) {
+        self.next = blocks.min(NUMBERS);
+    }
+
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.layers.iter().map(|layer| layer.file.as_raw_fd())
     }

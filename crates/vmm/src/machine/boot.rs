@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use vmm_proto::VmConfig;
 
-use super::{Frame, Hypervisor, Machine, MachineError, Prepared, VCPUS_MAX, ports, seats};
+use super::{Frame, Hypervisor, Machine, MachineError, Prepared, VCPUS_MAX, ports, seats, tsc_khz};
 use crate::acpi;
 use crate::arch::{self, GuestCpuid, Topology};
 use crate::boot::{self, BootSource};
@@ -64,6 +64,7 @@ impl Prepared {
                 arch::setup_boot_cpu(cpu, entry).map_err(failed)?;
             }
         }
+        let tsc_khz = tsc_khz(&cpus);
         Ok(Self {
             seats: seats(cpus, &buses, &msrs),
             machine: Machine {
@@ -71,6 +72,7 @@ impl Prepared {
                 devices,
                 vcpus: Vec::new(),
                 serial,
+                tsc_khz,
                 cpuid,
                 msrs,
                 hypervisor,

@@ -1,8 +1,9 @@
 //! One VM, from its configuration to parked vCPUs.
 //!
 //! ```text
-//!   Start:    boot::load ──┐
-//!   Clone:    inherit ─────┼──> Prepared ──(confine)──> launch ──> Machine
+//!   Start:    boot ─────────┐
+//!   Restore:  restore ──────┼──> Prepared ──(confine)──> launch ──> Machine
+//!   Clone:    inherit ──────┘
 //! ```
 //!
 //! Everything that is opened by path or made anew is there when a machine is [`Prepared`]; [`Prepared::launch`] starts
@@ -12,12 +13,14 @@ mod boot;
 mod inherit;
 mod kvm;
 mod ports;
+mod restore;
 
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::acpi::AcpiError;
@@ -28,12 +31,13 @@ use crate::console::SharedConsole;
 use crate::devices::{Devices, DevicesError};
 use crate::events::EventSender;
 use crate::legacy::SerialPort;
-use crate::memory::{GuestMemory, MemoryError};
+use crate::memory::{self, GuestMemory, MemoryError};
 use crate::state::{ChipState, ClockState, CpuState, MsrList};
 use crate::vcpu::{Buses, Seat, VcpuError, VcpuHandle};
 use kvm::{Frame, Hypervisor};
 
 pub(crate) use inherit::Inheritance;
+pub use restore::RestoreError;
 
 /// Most vCPUs of one VM: APIC ids stay below the 8-bit limit, and no host for sandboxes gives one more.
 pub const VCPUS_MAX: u8 = 64;
@@ -94,6 +98,7 @@ pub(crate) struct Machine {
     pub(crate) vcpus: Vec<VcpuHandle>,
     serial: Arc<SerialPort>,
     cpuid: GuestCpuid,
+    tsc_khz: u32,
     msrs: MsrList,
     hypervisor: Hypervisor,
     // Dropped after the vCPUs: KVM's VM, then the memory its slots point into.
@@ -109,7 +114,7 @@ pub(crate) struct Prepared {
 }
 
 /// What of a parked VM belongs to KVM. The rest is in the memory of this process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct VmState {
     pub(crate) cpus: Vec<CpuState>,
     pub(crate) chips: ChipState,
@@ -148,6 +153,7 @@ impl Machine {
     /// What a clone of this VM must not close.
     pub(crate) fn kept(&self) -> Vec<RawFd> {
         let mut kept = self.devices.kept();
+        kept.extend(memory::descriptors(&self.memory));
         kept.push(self.hypervisor.descriptor());
         kept
     }
@@ -159,6 +165,11 @@ impl Machine {
             console.flush();
         }
     }
+}
+
+/// The frequency of the guest's time-stamp counter; 0 when KVM does not tell.
+fn tsc_khz(cpus: &[kvm_ioctls::VcpuFd]) -> u32 {
+    cpus.first().map_or(0, |cpu| cpu.get_tsc_khz().unwrap_or(0))
 }
 
 /// A place for each CPU.

@@ -75,7 +75,9 @@ impl MainLoop {
 
     fn handle(&mut self, waiter: Waiter, incoming: Incoming) -> Response {
         let Incoming { request, files, .. } = incoming;
-        let Request { version, command, .. } = request;
+        let Request {
+            version, command, ..
+        } = request;
         let since = Instant::now();
         if version != vmm_proto::VERSION {
             let ours = vmm_proto::VERSION;
@@ -91,18 +93,43 @@ impl MainLoop {
                 Ok(()) => Response::Now(Outcome::Done),
                 Err(error) => refuse(&ErrorChain(&error).to_string()),
             },
+            (Command::Restore(config), None) => match self.restore(&config) {
+                Ok(()) => Response::Now(Outcome::Done),
+                Err(error) if error.is_of_the_snapshot() => {
+                    Response::Now(Outcome::Unusable(ErrorChain(&error).to_string()))
+                }
+                Err(error) => refuse(&ErrorChain(&error).to_string()),
+            },
+            (Command::Snapshot { .. }, Some(session)) if !session.is_paused() => {
+                refuse("the VM must be paused")
+            }
+            (Command::Snapshot { dir }, Some(session)) => match session.snapshot(&dir, &self.pages) {
+                Ok(()) => Response::Now(Outcome::Done),
+                Err(error) => refuse(&ErrorChain(&error).to_string()),
+            },
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
-                Ok(order) => Response::Actions(session.clone(CloneRequest { waiter, order, since })),
+                Ok(order) => Response::Actions(session.clone(CloneRequest {
+                    waiter,
+                    order,
+                    since,
+                })),
                 Err(why) => refuse(&why),
             },
-            (Command::Stats, session) => Response::Now(Outcome::Stats(Session::stats(session.as_ref()))),
-            (Command::Stop, _) => Response::End(EndCause::Stopped),
-            (Command::Restore(_) | Command::Snapshot { .. } | Command::RecordWorkingSet { .. }, _) => {
-                refuse("not built yet")
+            (Command::Stats, session) => {
+                Response::Now(Outcome::Stats(Session::stats(session.as_ref())))
             }
-            (Command::Pause | Command::Resume | Command::Clone(_), None) => refuse("no VM has been started"),
+            (Command::Stop, _) => Response::End(EndCause::Stopped),
+            (Command::RecordWorkingSet { .. }, Some(_)) => refuse("not built yet"),
+            (
+                Command::Pause
+                | Command::Resume
+                | Command::Clone(_)
+                | Command::Snapshot { .. }
+                | Command::RecordWorkingSet { .. },
+                None,
+            ) => refuse("no VM has been started"),
         }
     }
 
@@ -115,17 +142,19 @@ impl MainLoop {
                 Action::ParkAll => session.park_all(),
                 Action::RunAll => session.run_all(),
                 Action::Answer(waiter) => self.reply(waiter, Outcome::Done),
-                Action::Clone(CloneRequest { waiter, order, since }) => {
-                    match clone::deliver(order, session) {
-                        Delivered::Parent { pids, error } => made.push(Made {
-                            waiter,
-                            since,
-                            pids,
-                            error,
-                        }),
-                        Delivered::Child(birth) => return Some(Turn::Born(birth)),
-                    }
-                }
+                Action::Clone(CloneRequest {
+                    waiter,
+                    order,
+                    since,
+                }) => match clone::deliver(order, session) {
+                    Delivered::Parent { pids, error } => made.push(Made {
+                        waiter,
+                        since,
+                        pids,
+                        error,
+                    }),
+                    Delivered::Child(birth) => return Some(Turn::Born(birth)),
+                },
             }
         }
         // Now that the VM runs on.

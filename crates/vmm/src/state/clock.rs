@@ -1,19 +1,23 @@
 //! The paravirtual clock of the VM (`kvmclock`): nanoseconds since the guest was booted.
 
-use kvm_bindings::{KVM_CLOCK_REALTIME, kvm_clock_data};
+use kvm_bindings::{KVM_CLOCK_HOST_TSC, KVM_CLOCK_REALTIME, kvm_clock_data};
 use kvm_ioctls::VmFd;
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
+use super::tsc;
 use crate::arch::CpuError;
 
 const WHAT: &str = "clock";
 
 /// What the clock showed, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct ClockState {
     data: kvm_clock_data,
     /// The host's time since boot, in nanoseconds, for a KVM that does not say when it read the clock.
     host_ns: u64,
+    /// The host's time-stamp counter at that moment.
+    host_tsc: u64,
 }
 
 impl ClockState {
@@ -23,7 +27,31 @@ impl ClockState {
         let data = vm
             .get_clock()
             .map_err(|source| CpuError::Get { what: WHAT, source })?;
-        Ok(Self { data, host_ns })
+        let host_tsc = if data.flags & KVM_CLOCK_HOST_TSC == 0 {
+            tsc::host()
+        } else {
+            data.host_tsc
+        };
+        Ok(Self {
+            data,
+            host_ns,
+            host_tsc,
+        })
+    }
+
+    pub(super) fn host_tsc(&self) -> u64 {
+        self.host_tsc
+    }
+
+    /// Lets the new VM's clock show what the old one's showed.
+    pub(crate) fn apply_stopped(&self, vm: &VmFd) -> Result<(), CpuError> {
+        set(
+            vm,
+            &kvm_clock_data {
+                clock: self.data.clock,
+                ..Default::default()
+            },
+        )
     }
 
     /// Lets the new VM's clock show what the old one's shows by now.

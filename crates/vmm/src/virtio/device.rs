@@ -10,11 +10,14 @@ use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 
 use event_manager::{EventOps, EventSet, Events};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virtio_queue::Queue;
 
 use super::interrupt::Interrupt;
 use super::ring::{ChainError, Ring};
+use super::vsock::VsockState;
+use crate::disk::{DiskError, DiskState};
 use crate::memory::GuestMemory;
 
 /// The part of a virtio device that is not the transport.
@@ -81,9 +84,28 @@ pub trait VirtioDevice: Send + Debug {
         Ok(())
     }
 
+    /// What makes the device continue in another process, when its VM is written to files. Bulk data goes to `layer`,
+    /// an empty file.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    fn save(&self, layer: &File) -> Result<DeviceState, DeviceError> {
+        let _ = layer;
+        Ok(DeviceState::Nothing)
+    }
+
     /// The driver reset the device: forget it. May run on a vCPU thread; what needs the event loop waits for
     /// [`DeviceEvent::Stopped`].
     fn reset(&mut self);
+}
+
+/// A device in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceState {
+    /// A device that remembers nothing.
+    Nothing,
+    Block(DiskState),
+    Vsock(VsockState),
 }
 
 /// What a VM has of its own after it was cloned, parent or clone.
@@ -133,6 +155,8 @@ pub enum DeviceError {
     Status { status: u32 },
     #[error("the event loop refused a descriptor")]
     EventLoop(#[source] event_manager::Error),
+    #[error("the disk failed")]
+    Disk(#[source] DiskError),
     #[error("the host failed the device")]
     Host(#[source] io::Error),
 }

@@ -46,6 +46,11 @@ impl Interrupt {
         }
     }
 
+    pub(super) fn restore(&self, status: u32) {
+        self.status.store(status, Ordering::SeqCst);
+        self.repeat();
+    }
+
     /// Sends the edge again for what the driver has not acknowledged.
     pub(super) fn repeat(&self) {
         if self.status() != 0 {

@@ -1,5 +1,6 @@
 //! The register window of one device: virtio-mmio version 2, virtio 1.2 section 4.2.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,10 @@ use virtio_bindings::virtio_mmio::{
 };
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::device::{OwnFiles, VirtioDevice};
+use super::device::{DeviceError, DeviceState, OwnFiles, VirtioDevice};
 use super::interrupt::{Interrupt, InterruptLine};
-use super::transport::{Transport, Wiring};
+use super::queue_setup::QueueSetupError;
+use super::transport::{Transport, TransportState, Wiring};
 use crate::memory::GuestMemory;
 
 /// Size of a device's window: one page, so that each can be mapped and trapped on its own.
@@ -30,6 +32,8 @@ pub struct MmioDevice {
 pub enum MmioError {
     #[error("cannot make the device's event descriptors")]
     EventFd(#[source] io::Error),
+    #[error("the device cannot have been in the state that was saved")]
+    Restore(#[source] QueueSetupError),
     #[error("the device cannot go on in the clone")]
     Inherit(#[source] io::Error),
 }
@@ -42,6 +46,13 @@ impl Wiring {
             notifiers: (0..queues).map(|_| new_event()).collect::<Result<_, _>>()?,
             wake: new_event()?,
         })
+    }
+
+    /// What a driver may have put on a queue before, unheard, is looked at.
+    fn notify_all(&self) {
+        (0..)
+            .zip(&self.notifiers)
+            .for_each(|(queue, _)| self.notify(queue));
     }
 }
 
@@ -58,6 +69,26 @@ impl MmioDevice {
         let wiring = Arc::new(Wiring::new(Interrupt::new(irq), device.queue_sizes().len())?);
         let transport = Arc::new(Mutex::new(Transport::new(device, memory, Arc::clone(&wiring))));
         Ok(Self { wiring, transport })
+    }
+
+    /// The device in a snapshot. Nothing may be at work on it.
+    ///
+    /// # Errors
+    /// Those of [`VirtioDevice::save`].
+    pub fn save(&self, layer: &File) -> Result<(TransportState, DeviceState), DeviceError> {
+        let transport = self.lock();
+        Ok((transport.save(), transport.save_device(layer)?))
+    }
+
+    /// Puts a new device back to where one like it was saved. The interrupt controllers must be in place.
+    ///
+    /// # Errors
+    /// The state is not one the device can have.
+    pub fn restore(&self, state: &TransportState) -> Result<(), MmioError> {
+        self.lock().restore(state).map_err(MmioError::Restore)?;
+        self.wiring.interrupt.restore(state.interrupt);
+        self.wiring.notify_all();
+        Ok(())
     }
 
     /// See [`VirtioDevice::share`].
@@ -89,9 +120,7 @@ impl MmioDevice {
             .lock()
             .inherit(Arc::clone(&inherited.wiring), files)
             .map_err(MmioError::Inherit)?;
-        (0..)
-            .zip(&inherited.wiring.notifiers)
-            .for_each(|(queue, _)| inherited.wiring.notify(queue));
+        inherited.wiring.notify_all();
         inherited.wiring.interrupt.repeat();
         Ok(inherited)
     }

@@ -10,12 +10,14 @@
 //! does without VIRTIO_F_VERSION_1. A queue is checked whole when the driver makes it ready, and its registers are
 //! closed from then on.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use pod_types::ErrorChain;
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
     VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
@@ -26,10 +28,10 @@ use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{
-    DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice,
+    DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice,
 };
 use super::interrupt::Interrupt;
-use super::queue_setup::{Half, QueueSetup, set_half};
+use super::queue_setup::{Half, QueueSetup, QueueSetupError, QueueState, set_half};
 use crate::log::GuestLog;
 use crate::memory::GuestMemory;
 
@@ -96,6 +98,18 @@ pub(super) struct Transport {
     /// The device has not yet heard that its driver is there.
     started: bool,
     fault: Option<DeviceError>,
+}
+
+/// The driver's side in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportState {
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+    pub(super) interrupt: u32,
+    queues: Vec<QueueState>,
 }
 
 impl Transport {
@@ -277,6 +291,47 @@ impl Transport {
         self.stopped = true;
         self.device.reset();
         let _ = self.wiring.wake.write(1);
+    }
+
+    pub(super) fn save(&self) -> TransportState {
+        let queues = self.setups.iter().zip(&self.queues);
+        TransportState {
+            status: self.status,
+            device_features_select: self.device_features_select,
+            driver_features_select: self.driver_features_select,
+            driver_features: self.driver_features,
+            queue_select: self.queue_select,
+            interrupt: self.wiring.interrupt.status(),
+            queues: queues
+                .map(|(setup, queue)| QueueState::of(setup, queue.as_ref()))
+                .collect(),
+        }
+    }
+
+    pub(super) fn save_device(&self, layer: &File) -> Result<DeviceState, DeviceError> {
+        self.device.save(layer)
+    }
+
+    /// Takes over what was saved of a device like this one, which is new.
+    pub(super) fn restore(&mut self, state: &TransportState) -> Result<(), QueueSetupError> {
+        if state.queues.len() != self.setups.len() {
+            return Err(QueueSetupError::Count {
+                count: state.queues.len(),
+            });
+        }
+        let event_idx = state.driver_features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        for (at, saved) in state.queues.iter().enumerate() {
+            let size_max = self.setups[at].size_max;
+            (self.setups[at], self.queues[at]) = saved.restore(size_max, &self.memory, event_idx)?;
+        }
+        self.status = state.status;
+        self.device_features_select = state.device_features_select;
+        self.driver_features_select = state.driver_features_select;
+        self.driver_features = state.driver_features;
+        self.queue_select = state.queue_select;
+        self.started = self.working();
+        let _ = self.wiring.wake.write(1);
+        Ok(())
     }
 
     pub(super) fn share(&mut self, files: &mut OwnFiles) {

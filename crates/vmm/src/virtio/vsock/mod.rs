@@ -24,7 +24,7 @@ pub mod packet;
 mod mux;
 mod stream;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
@@ -32,10 +32,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
-use super::device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::{Chain, Ring};
 use super::scatter::Scatter;
 use mux::Mux;
@@ -111,6 +112,14 @@ pub struct Vsock {
     cut: Cut,
 }
 
+/// The device in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VsockState {
+    port_next: u32,
+    held: Vec<u16>,
+    held_descriptors: u16,
+}
+
 /// Whether the driver knows that all its connections are gone, as they are for a clone. Until it does, it gets no
 /// packets: it would take a new connection for one of those to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +158,19 @@ impl Vsock {
             held_bytes: 0,
             cut: Cut::None,
         })
+    }
+
+    /// The device as it was saved. Its driver is told that all connections are gone.
+    ///
+    /// # Errors
+    /// As of [`Vsock::bind`].
+    pub fn restore(config: VsockConfig, state: &VsockState) -> Result<Self, VsockError> {
+        let mut vsock = Self::bind(config)?;
+        vsock.mux.skip_ports(state.port_next);
+        vsock.held.clone_from(&state.held);
+        vsock.held_descriptors = state.held_descriptors;
+        vsock.cut = Cut::Due;
+        Ok(vsock)
     }
 
     #[must_use]
@@ -368,6 +390,14 @@ impl VirtioDevice for Vsock {
             DeviceEvent::Stopped => self.mux.let_leave(host),
             DeviceEvent::Started | DeviceEvent::Queue(_) => {}
         }
+    }
+
+    fn save(&self, _layer: &File) -> Result<DeviceState, DeviceError> {
+        Ok(DeviceState::Vsock(VsockState {
+            port_next: self.mux.port_next(),
+            held: self.held.clone(),
+            held_descriptors: self.held_descriptors,
+        }))
     }
 
     fn kept(&self) -> Vec<RawFd> {

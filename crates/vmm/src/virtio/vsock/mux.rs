@@ -69,6 +69,15 @@ impl Mux {
         }
     }
 
+    pub(super) fn port_next(&self) -> u32 {
+        self.port_next
+    }
+
+    /// Gives no port below this one before all others have been used: the guest may remember them for a while.
+    pub(super) fn skip_ports(&mut self, port: u32) {
+        self.port_next = port.max(HOST_PORT_FIRST);
+    }
+
     /// All sockets there are.
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         let connections = self.entries.values().map(|entry| match entry {

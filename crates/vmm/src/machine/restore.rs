@@ -1,0 +1,135 @@
+//! A VM that goes on where a snapshot was taken, and the taking of one.
+
+use std::sync::{Arc, Mutex};
+
+use thiserror::Error;
+use vmm_proto::RestoreConfig;
+
+use super::{Frame, Hypervisor, Machine, MachineError, Prepared, VCPUS_MAX, VmState, ports, seats};
+use crate::console::Console;
+use crate::devices::{Devices, KvmLine};
+use crate::events::EventSender;
+use crate::layout;
+use crate::memory::{self, PageSource};
+use crate::snapshot::{self, Document, Fingerprint, SnapshotError, Source, Target};
+use crate::state::{CpuState, MsrList};
+use crate::vcpu::Buses;
+
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    #[error("the snapshot is of no use")]
+    Snapshot(#[source] SnapshotError),
+    #[error("the VM of the snapshot cannot be built again")]
+    Rebuild(#[source] MachineError),
+    #[error("cannot build the VM")]
+    Machine(#[source] MachineError),
+}
+
+impl RestoreError {
+    /// Whether another snapshot may work where this one does not.
+    pub(crate) fn is_of_the_snapshot(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::Rebuild(_))
+    }
+}
+
+impl Machine {
+    /// Writes the VM to files. Its vCPUs stand still, in the state given.
+    pub(crate) fn save(&self, vm: &VmState, pages: &PageSource, target: Target) -> Result<(), SnapshotError> {
+        snapshot::write_memory(&self.memory, pages, target.id, &target.memory)
+            .map_err(SnapshotError::Memory)?;
+        let document = Document {
+            id: target.id,
+            fingerprint: Fingerprint::new(self.vcpu_count(), self.cpuid.clone(), self.tsc_khz),
+            ram_mib: memory::size_mib(&self.memory),
+            vm: vm.clone(),
+            serial: self.serial.state().into(),
+            devices: self.devices.save(&target.disk).map_err(SnapshotError::Device)?,
+        };
+        target.finish(&document)
+    }
+}
+
+impl Prepared {
+    /// Builds the VM of a snapshot, and says in which state its vCPUs are.
+    pub(crate) fn restore(
+        config: &RestoreConfig,
+        events: &EventSender,
+    ) -> Result<(Self, Vec<CpuState>), RestoreError> {
+        let source = Source::open(&config.snapshot).map_err(RestoreError::Snapshot)?;
+        let Source {
+            document,
+            memory,
+            disk,
+        } = source;
+        let Document {
+            id,
+            fingerprint,
+            ram_mib,
+            mut vm,
+            serial,
+            devices,
+        } = document;
+        let vcpus = fingerprint.vcpus;
+        if usize::from(vcpus) != vm.cpus.len() || !(1..=VCPUS_MAX).contains(&vcpus) {
+            let what = "the CPUs";
+            return Err(RestoreError::Snapshot(SnapshotError::Inconsistent { what }));
+        }
+        let memory = snapshot::map_memory(memory, ram_mib, id).map_err(RestoreError::Snapshot)?;
+        let hypervisor = Hypervisor::open().map_err(RestoreError::Machine)?;
+        let Frame { vm: fd, cpus } = hypervisor
+            .frame(&memory, &fingerprint.cpuid, vcpus)
+            .map_err(RestoreError::Rebuild)?;
+        let tsc_khz = super::tsc_khz(&cpus);
+        fingerprint
+            .check(hypervisor.kvm(), tsc_khz)
+            .map_err(RestoreError::Snapshot)?;
+        let cpu_error = |index| move |source| RestoreError::Rebuild(MachineError::Cpu { index, source });
+        let msrs = MsrList::new(hypervisor.kvm(), cpus.first()).map_err(cpu_error(0))?;
+
+        let state_error = |source| RestoreError::Rebuild(MachineError::VmState(source));
+        vm.chips.apply(&fd).map_err(state_error)?;
+        vm.clock.apply_stopped(&fd).map_err(state_error)?;
+        for ((index, cpu), state) in (0..).zip(&cpus).zip(&mut vm.cpus) {
+            state.stop_time_since(&vm.clock);
+            state.apply(cpu).map_err(cpu_error(index))?;
+        }
+
+        let console = Console::create(&config.console, None).map_err(|source| {
+            RestoreError::Machine(MachineError::Console {
+                path: config.console.log.clone(),
+                source,
+            })
+        })?;
+        let console = Arc::new(Mutex::new(console));
+        let line = KvmLine::new(&fd, layout::SERIAL_GSI);
+        let serial = ports::serial(Box::new(line), &console, Some(&serial.into()))
+            .map_err(|source| RestoreError::Rebuild(MachineError::Serial(source)))?;
+        let serial = Arc::new(serial);
+        let devices = Devices::restore(config, &memory, &fd, disk, &devices)
+            .map_err(|source| RestoreError::Rebuild(MachineError::Devices(source)))?;
+        let buses = Buses {
+            ports: Arc::new(ports::bus(&serial, events).map_err(RestoreError::Machine)?),
+            memory: Arc::new(
+                devices
+                    .bus()
+                    .map_err(|source| RestoreError::Machine(MachineError::Overlap(source)))?,
+            ),
+        };
+        let prepared = Self {
+            seats: seats(cpus, &buses, &msrs),
+            machine: Machine {
+                console,
+                devices,
+                vcpus: Vec::new(),
+                serial,
+                cpuid: fingerprint.cpuid,
+                tsc_khz,
+                msrs,
+                hypervisor,
+                vm: fd,
+                memory,
+            },
+        };
+        Ok((prepared, vm.cpus))
+    }
+}
