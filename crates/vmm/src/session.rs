@@ -186,7 +186,9 @@ impl Session {
             }
         }
         if cpus.len() != self.machine.vcpus.len() {
-            return Err(MachineError::Missing { what: "the state of a vCPU" });
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
         self.frozen = Some(VmState { cpus, chips, clock });

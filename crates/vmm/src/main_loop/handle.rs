@@ -75,9 +75,7 @@ impl MainLoop {
 
     fn handle(&mut self, waiter: Waiter, incoming: Incoming) -> Response {
         let Incoming { request, files, .. } = incoming;
-        let Request {
-            version, command, ..
-        } = request;
+        let Request { version, command, .. } = request;
         let since = Instant::now();
         if version != vmm_proto::VERSION {
             let ours = vmm_proto::VERSION;
@@ -118,16 +116,10 @@ impl MainLoop {
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
-                Ok(order) => Response::Actions(session.clone(CloneRequest {
-                    waiter,
-                    order,
-                    since,
-                })),
+                Ok(order) => Response::Actions(session.clone(CloneRequest { waiter, order, since })),
                 Err(why) => refuse(&why),
             },
-            (Command::Stats, session) => {
-                Response::Now(Outcome::Stats(Session::stats(session.as_ref())))
-            }
+            (Command::Stats, session) => Response::Now(Outcome::Stats(Session::stats(session.as_ref()))),
             (Command::Stop, _) => Response::End(EndCause::Stopped),
             (
                 Command::Pause
@@ -149,19 +141,17 @@ impl MainLoop {
                 Action::ParkAll => session.park_all(),
                 Action::RunAll => session.run_all(),
                 Action::Answer(waiter) => self.reply(waiter, Outcome::Done),
-                Action::Clone(CloneRequest {
-                    waiter,
-                    order,
-                    since,
-                }) => match clone::deliver(order, session) {
-                    Delivered::Parent { pids, error } => made.push(Made {
-                        waiter,
-                        since,
-                        pids,
-                        error,
-                    }),
-                    Delivered::Child(birth) => return Some(Turn::Born(birth)),
-                },
+                Action::Clone(CloneRequest { waiter, order, since }) => {
+                    match clone::deliver(order, session) {
+                        Delivered::Parent { pids, error } => made.push(Made {
+                            waiter,
+                            since,
+                            pids,
+                            error,
+                        }),
+                        Delivered::Child(birth) => return Some(Turn::Born(birth)),
+                    }
+                }
             }
         }
         // Now that the VM runs on.
