@@ -31,7 +31,7 @@ use crate::control::{ControlError, ControlServer};
 use crate::events::{self, EventReceiver, EventSender};
 use crate::log;
 use crate::machine::RestoreError;
-use crate::memory::PageSource;
+use crate::proc::Proc;
 use crate::session::Session;
 
 /// How long a process without a VM waits alone for a daemon.
@@ -72,7 +72,7 @@ pub struct MainLoop {
     sender: EventSender,
     control: Option<Control>,
     session: Option<Session>,
-    pages: PageSource,
+    proc: Proc,
     confinement: Confinement,
     born: Instant,
 }
@@ -96,11 +96,11 @@ impl MainLoop {
     /// # Errors
     /// The host has no descriptors left, or no `/proc`.
     pub fn new() -> Result<Self, RunError> {
-        Self::with(PageSource::open().map_err(RunError::Proc)?)
+        Self::with(Proc::open_self().map_err(RunError::Proc)?)
     }
 
-    fn with(pages: PageSource) -> Result<Self, RunError> {
-        clone::never_wait_for_children();
+    fn with(proc: Proc) -> Result<Self, RunError> {
+        clone::prepare();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
         let wake = events.wake().try_clone().map_err(RunError::Event)?;
@@ -111,7 +111,7 @@ impl MainLoop {
             sender,
             control: None,
             session: None,
-            pages,
+            proc,
             confinement: Confinement::Off,
             born: Instant::now(),
         })
@@ -144,8 +144,8 @@ impl MainLoop {
     /// # Errors
     /// The VM cannot be built.
     pub fn start(&mut self, config: &VmConfig, mirror: Option<io::Stdout>) -> Result<(), RunError> {
-        let session =
-            Session::start(config, &self.sender, mirror, &mut self.confinement).map_err(RunError::Start)?;
+        let session = Session::start(config, &self.sender, mirror, (&self.proc, &mut self.confinement))
+            .map_err(RunError::Start)?;
         self.adopt(session);
         Ok(())
     }
@@ -211,7 +211,7 @@ impl MainLoop {
             sender,
             control,
             session,
-            pages,
+            proc,
             confinement,
             born: _,
         } = self;
@@ -220,9 +220,9 @@ impl MainLoop {
         std::mem::forget((events, sender));
         let kept = session.iter().flat_map(Session::kept);
         let kept = kept.chain(birth.files.descriptors());
-        clone::close_all_but(kept.chain([pages.descriptor()]));
+        clone::close_all_but(kept.chain([proc.descriptor()]));
 
-        let mut clone = Self::with(pages)?.confined(confinement);
+        let mut clone = Self::with(proc)?.confined(confinement);
         let Birth { files, config } = birth;
         let (control, files) = files.split();
         let server = ControlServer::new(control).map_err(RunError::CloneControl)?;
@@ -246,7 +246,7 @@ impl MainLoop {
 
     /// Starts the VM of a snapshot, paused.
     fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
-        let session = Session::restore(config, &self.sender, &mut self.confinement)?;
+        let session = Session::restore(config, &self.sender, (&self.proc, &mut self.confinement))?;
         self.adopt(session);
         Ok(())
     }

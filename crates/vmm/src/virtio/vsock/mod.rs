@@ -9,8 +9,8 @@
 //!
 //! * `packet`: the header; `greeting`: the CONNECT line; `connection`: credit, shutdown and violations of one stream,
 //!   without any input or output;
-//! * `stream`: a connection with its host socket; `mux`: all streams, and whose turn it is; `receive`: receive buffers;
-//!   this file: the rings.
+//! * `stream`: a connection with its host socket; `mux`: all streams, and whose turn it is; `receive`: what the host sent
+//!   on its way into receive buffers; this file: the rings.
 //!
 //! # What it costs
 //! A message from the host takes one wake-up, one system call that reads into the guest's receive buffers, and one

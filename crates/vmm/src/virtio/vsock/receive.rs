@@ -1,11 +1,11 @@
-//! Filling the guest's receive buffers.
+//! From the host's sockets into the guest's receive buffers.
 
 use super::BURST_MAX;
 use super::packet::{HEADER_BYTES, Header, Op, PAYLOAD_BYTES_MAX};
 use super::stream::{Fetched, Stream};
+use crate::virtio::Scatter;
 use crate::virtio::device::DeviceError;
 use crate::virtio::ring::{Chain, Ring};
-use crate::virtio::scatter::Scatter;
 
 /// Reads from the host into receive buffers of the guest: first into one, and when that has been filled to its end
 /// into many at once. Returns the buffers that are filled with their headers; all others are put back.
