@@ -18,8 +18,8 @@ use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
 use crate::virtio::{
-    DeviceError, DeviceState, InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles, TransportState,
-    VirtioDevice,
+    DeviceError, DeviceState, InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles,
+    TransportState, VirtioDevice,
 };
 
 /// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
@@ -122,8 +122,7 @@ impl Devices {
         else {
             return Err(DevicesError::NotThese);
         };
-        let block =
-            Block::restore(&config.base, &config.layer, disk, block).map_err(DevicesError::Block)?;
+        let block = Block::restore(&config.base, &config.layer, disk, block).map_err(DevicesError::Block)?;
         let vsock = Vsock::restore(
             VsockConfig {
                 guest_cid: config.vsock.guest_cid,

@@ -27,6 +27,7 @@ pub mod memory;
 mod requests;
 mod resident;
 mod vcpu;
+mod working_set;
 
 mod acpi;
 mod arch;

@@ -191,7 +191,10 @@ mod tests {
         let mut state = RunState::<char, char>::running(1);
         assert_eq!(state.clone('c'), [Action::ParkAll]);
         assert_eq!(state.clone('d'), []);
-        assert_eq!(state.parked(0), [Action::Clone('c'), Action::Clone('d'), Action::RunAll]);
+        assert_eq!(
+            state.parked(0),
+            [Action::Clone('c'), Action::Clone('d'), Action::RunAll]
+        );
         assert!(!state.is_paused());
     }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use vmm_proto::{CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused};
+use vmm_proto::{
+    CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused,
+};
 
 use crate::arch::CpuError;
 use crate::clone::VmFiles;
@@ -20,6 +22,7 @@ use crate::snapshot::{SnapshotError, Target};
 use crate::state::CpuState;
 use crate::vcpu::VcpuHandle;
 use crate::virtio::{MmioDevice, OwnFiles};
+use crate::working_set::WorkingSetError;
 
 /// How long a guest that announced its panic may go on printing before it is ended. Ours reset at once (`panic=-1`).
 const PANIC_PATIENCE: Duration = Duration::from_secs(2);
@@ -177,7 +180,9 @@ impl Session {
             }
         }
         if cpus.len() != self.machine.vcpus.len() {
-            return Err(MachineError::Missing { what: "the state of a vCPU" });
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
         self.frozen = Some(VmState { cpus, chips, clock });
@@ -196,6 +201,11 @@ impl Session {
         };
         let saved = Target::create(dir).and_then(|target| self.machine.save(vm, pages, target));
         saved.map_err(SaveError::Write)
+    }
+
+    /// See [`Machine::record_working_set`]; the VM must be paused.
+    pub(crate) fn record_working_set(&self, file: &Path, pages: &PageSource) -> Result<(), WorkingSetError> {
+        self.machine.record_working_set(file, pages)
     }
 
     /// See [`crate::virtio::VirtioDevice::share`].

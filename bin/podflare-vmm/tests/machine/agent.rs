@@ -34,10 +34,20 @@ impl Agent {
         agent
     }
 
+    /// On a connection the guest has made.
+    pub(crate) fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
     pub(crate) fn identify(&mut self, name: &str) {
         let mut entropy = [0; 32];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut entropy).unwrap();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let identity = Identity {
             hostname: name.to_owned(),
             machine_id: entropy[..16].try_into().unwrap(),
@@ -78,7 +88,10 @@ impl Agent {
     }
 
     fn send(&mut self, request: &Request) {
-        self.stream.get_mut().write_all(&request.encode().unwrap()).unwrap();
+        self.stream
+            .get_mut()
+            .write_all(&request.encode().unwrap())
+            .unwrap();
     }
 
     /// The next frame, or why there is none.

@@ -34,9 +34,15 @@ fn parent_and_clone_go_on_apart() {
     assert_eq!(agent.python("print(x)"), "41\n");
     agent.bash("echo parent > /root/mine; echo changed > /root/shared; sync");
     child_agent.bash("echo child > /root/mine; sync; echo 3 > /proc/sys/vm/drop_caches");
-    assert_eq!(child_agent.bash("cat /root/mine /root/shared; hostname"), "child\nbefore\nchild\n");
+    assert_eq!(
+        child_agent.bash("cat /root/mine /root/shared; hostname"),
+        "child\nbefore\nchild\n"
+    );
     agent.bash("echo 3 > /proc/sys/vm/drop_caches");
-    assert_eq!(agent.bash("cat /root/mine /root/shared; hostname"), "parent\nchanged\nparent\n");
+    assert_eq!(
+        agent.bash("cat /root/mine /root/shared; hostname"),
+        "parent\nchanged\nparent\n"
+    );
     eprintln!("parent {:?}, child {:?}", parent.holdings(), child.holdings());
     eprintln!("parent {:?}", parent.stats());
     eprintln!("child {:?}", child.stats());
@@ -62,8 +68,12 @@ fn the_clock_of_a_clone_runs_on() {
     let lab = Lab::new();
     let mut parent = lab.boot("parent", 512, 1);
     let mut agent = parent.agent();
-    let read = |text: String| -> Vec<i128> { text.split_whitespace().map(|word| word.parse().unwrap()).collect() };
-    let mut bracketed = |agent: &mut Agent| {
+    let read = |text: String| -> Vec<i128> {
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect()
+    };
+    let bracketed = |agent: &mut Agent| {
         let begun = Instant::now();
         (begun, read(agent.python(NOW)), Instant::now())
     };
@@ -73,8 +83,8 @@ fn the_clock_of_a_clone_runs_on() {
     let (mut clones, _) = parent.clones(&lab, "child", 1, true);
     let mut agent = clones[0].agent();
     let after = bracketed(&mut agent);
-    let least = (after.0 - before.2).as_nanos() as i128;
-    let most = (after.2 - before.0).as_nanos() as i128;
+    let least = (after.0 - before.2).as_nanos().cast_signed();
+    let most = (after.2 - before.0).as_nanos().cast_signed();
     for (before, after) in before.1.iter().zip(&after.1) {
         let passed = after - before;
         eprintln!("{passed} ns passed in the guest, {least} to {most} outside");
@@ -123,12 +133,19 @@ fn fifty_generations_hold_no_more_than_one() {
         vm.kill();
         vm = child;
         let mut agent = vm.agent();
-        assert_eq!(agent.python("depth += 1\nprint(depth)"), format!("{generation}\n"));
+        assert_eq!(
+            agent.python("depth += 1\nprint(depth)"),
+            format!("{generation}\n")
+        );
         if generation % 10 == 0 {
             agent.bash("echo x > /root/x; sync");
         }
         holdings.push(vm.holdings());
-        eprintln!("generation {generation}: {:?}, private {} KiB", holdings[generation - 1], vm.memory_kib("Private_Dirty"));
+        eprintln!(
+            "generation {generation}: {:?}, private {} KiB",
+            holdings[generation - 1],
+            vm.memory_kib("Private_Dirty")
+        );
     }
     let (first, last) = (holdings[1], holdings[49]);
     // A layer for each generation that wrote.

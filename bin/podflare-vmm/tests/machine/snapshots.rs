@@ -62,16 +62,25 @@ fn a_zygote_is_cloned_without_ever_running() {
     let mut clone = measure(&lab, &mut zygote, "clone", 10);
     let mut agent = clone.agent();
     assert_eq!(agent.python("x += 1\nprint(x)"), "42\n");
-    assert_eq!(agent.bash("echo clone >> /root/file; cat /root/file"), "template\nclone\n");
+    assert_eq!(
+        agent.bash("echo clone >> /root/file; cat /root/file"),
+        "template\nclone\n"
+    );
     agent.bash("sync; echo 3 > /proc/sys/vm/drop_caches");
     assert_eq!(agent.bash("cat /root/file"), "template\nclone\n");
     let other = zygote.clone_one(&lab, "other");
-    assert_eq!(other.agent().bash("cat /root/file; python3 -c 'print(40+2)'"), "template\n42\n");
+    assert_eq!(
+        other.agent().bash("cat /root/file; python3 -c 'print(40+2)'"),
+        "template\n42\n"
+    );
     // A snapshot of a clone of a zygote is a whole one.
     drop(agent);
     assert_eq!(clone.ask(Command::Pause), Outcome::Done);
     let second = lab.dir("second");
-    assert_eq!(clone.ask(Command::Snapshot { dir: second.clone() }), Outcome::Done);
+    assert_eq!(
+        clone.ask(Command::Snapshot { dir: second.clone() }),
+        Outcome::Done
+    );
     clone.kill();
     zygote.kill();
     fs::remove_dir_all(snapshot).unwrap();
@@ -79,6 +88,29 @@ fn a_zygote_is_cloned_without_ever_running() {
     assert_eq!(restored.ask(Command::Resume), Outcome::Done);
     assert_eq!(restored.agent().bash("cat /root/file"), "template\nclone\n");
     assert_eq!(restored.agent().python("print(x)"), "42\n");
+}
+
+#[test]
+#[ignore = "needs KVM and guest images"]
+fn a_working_set_is_there_before_the_clone_runs() {
+    let lab = Lab::new();
+    let snapshot = template(&lab);
+    let mut zygote = lab.restore("recorder", &snapshot, None);
+    let mut clone = measure(&lab, &mut zygote, "recorded", 1);
+    assert_eq!(clone.ask(Command::Pause), Outcome::Done);
+    let file = snapshot.join("working-set");
+    assert_eq!(
+        clone.ask(Command::RecordWorkingSet { file: file.clone() }),
+        Outcome::Done
+    );
+    clone.kill();
+    zygote.kill();
+    let mut without = lab.restore("without", &snapshot, None);
+    measure(&lab, &mut without, "without", 8);
+    without.kill();
+    let mut zygote = lab.restore("zygote", &snapshot, Some(file));
+    let clone = measure(&lab, &mut zygote, "with", 8);
+    assert_eq!(clone.agent().python("x += 1\nprint(x)"), "42\n");
 }
 
 #[test]
@@ -114,7 +146,12 @@ fn a_damaged_snapshot_is_unusable_and_nothing_else() {
     for file in ["state", "memory", "disk"] {
         let path = snapshot.join(file);
         let whole = fs::read(&path).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_len(size(&path) / 2).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(size(&path) / 2)
+            .unwrap();
         refused(&format!("cut-{file}"));
         fs::write(&path, whole).unwrap();
     }

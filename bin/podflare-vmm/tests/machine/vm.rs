@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use vmm_proto::{
-    CloneConfig, CloneReport, Command, ConsoleConfig, DiskConfig, FromVmm, Outcome, Request, RestoreConfig, Stats,
-    VERSION, VmConfig, VsockConfig,
+    CloneConfig, CloneReport, Command, ConsoleConfig, DiskConfig, FromVmm, Outcome, Request, RestoreConfig,
+    Stats, VERSION, VmConfig, VsockConfig,
 };
 
 use crate::agent::{Agent, PATIENCE};
@@ -80,7 +80,8 @@ impl Lab {
     /// Boots a guest and waits until its agent is ready.
     pub(crate) fn boot(&self, name: &str, ram_mib: u32, vcpus: u8) -> Vm {
         let mut vm = self.spawn(name);
-        let ready = UnixListener::bind(vm.dir.join(format!("vsock.sock_{}", agent_proto::READY_PORT))).unwrap();
+        let ready =
+            UnixListener::bind(vm.dir.join(format!("vsock.sock_{}", agent_proto::READY_PORT))).unwrap();
         let config = VmConfig {
             vcpus,
             ram_mib,
@@ -96,7 +97,9 @@ impl Lab {
             console: console(&vm.dir),
         };
         assert_eq!(vm.ask(Command::Start(Box::new(config))), Outcome::Done);
-        drop(ready.accept().unwrap());
+        // The agent takes it for a failure when nobody reads what it says.
+        let (stream, _) = ready.accept().unwrap();
+        Agent::over(stream).receive().unwrap();
         vm
     }
 
@@ -179,7 +182,9 @@ impl Vm {
 
     /// Clones in directories under this VM's own, named `name`.0 and so on.
     pub(crate) fn clones(&mut self, lab: &Lab, name: &str, count: u8, run: bool) -> (Vec<Vm>, CloneReport) {
-        let dirs: Vec<_> = (0..count).map(|index| lab.dir(&format!("{name}.{index}"))).collect();
+        let dirs: Vec<_> = (0..count)
+            .map(|index| lab.dir(&format!("{name}.{index}")))
+            .collect();
         let mut files = vec![file(&lab.work.path().join(format!("{name}.layer")))];
         for dir in &dirs {
             files.push(UnixListener::bind(dir.join("control.sock")).unwrap().into());
@@ -222,7 +227,11 @@ impl Vm {
 
     /// What the process holds open, and how many threads and mappings it has.
     pub(crate) fn holdings(&self) -> (usize, usize, usize) {
-        let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.pid)).unwrap().count();
+        let count = |what: &str| {
+            fs::read_dir(format!("/proc/{}/{what}", self.pid))
+                .unwrap()
+                .count()
+        };
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap();
         (count("fd"), count("task"), maps.lines().count())
     }
@@ -230,10 +239,17 @@ impl Vm {
     /// What may explain a failure.
     fn tell(&self) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let state = status.lines().find(|line| line.starts_with("State")).unwrap_or("gone");
+        let state = status
+            .lines()
+            .find(|line| line.starts_with("State"))
+            .unwrap_or("gone");
         let console = fs::read(self.dir.join("console.log")).unwrap_or_default();
         let tail = &console[console.len().saturating_sub(2000)..];
-        eprintln!("process {}: {state}; console:\n{}", self.pid, String::from_utf8_lossy(tail));
+        eprintln!(
+            "process {}: {state}; console:\n{}",
+            self.pid,
+            String::from_utf8_lossy(tail)
+        );
     }
 
     /// A field of `smaps_rollup`, in KiB.
@@ -282,11 +298,7 @@ fn connect(path: &Path) -> UnixStream {
 }
 
 fn file(path: &Path) -> OwnedFd {
-    let options = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path);
+    let options = File::options().read(true).write(true).create_new(true).open(path);
     options.unwrap().into()
 }
 

@@ -70,10 +70,7 @@ pub(crate) struct Birth {
 #[derive(Debug)]
 pub(crate) enum Delivered {
     /// In the parent: the processes made, and why there are not more.
-    Parent {
-        pids: Vec<u32>,
-        error: Option<String>,
-    },
+    Parent { pids: Vec<u32>, error: Option<String> },
     /// In a child.
     Child(Box<Birth>),
 }

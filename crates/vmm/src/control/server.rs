@@ -148,11 +148,13 @@ impl ControlServer {
         }
         if outcome.is_ok() && !(set - EventSet::OUT).is_empty() {
             outcome = connection.receive().map(|deliveries| {
-                let incoming = deliveries.into_iter().map(|Delivery { request, files }| Incoming {
-                    from: id,
-                    request,
-                    files,
-                });
+                let incoming = deliveries
+                    .into_iter()
+                    .map(|Delivery { request, files }| Incoming {
+                        from: id,
+                        request,
+                        files,
+                    });
                 self.inbox.extend(incoming);
             });
         }

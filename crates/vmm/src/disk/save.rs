@@ -114,9 +114,7 @@ impl DiskState {
             }
         };
         match self.runs.last_mut() {
-            Some(run)
-                if run.block + run.count == block && run.stored.is_some() == stored.is_some() =>
-            {
+            Some(run) if run.block + run.count == block && run.stored.is_some() == stored.is_some() => {
                 run.count += 1;
             }
             _ => self.runs.push(Run {

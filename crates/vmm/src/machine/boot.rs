@@ -72,6 +72,7 @@ impl Prepared {
                 devices,
                 vcpus: Vec::new(),
                 serial,
+                origin: None,
                 tsc_khz,
                 cpuid,
                 msrs,

@@ -12,6 +12,7 @@ use crate::events::EventSender;
 use crate::layout;
 use crate::vcpu::{Buses, VcpuHandle};
 use crate::virtio::OwnFiles;
+use crate::working_set;
 
 /// What a clone has that its parent has not.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl Prepared {
             devices,
             vcpus,
             serial,
+            origin,
             cpuid,
             tsc_khz,
             msrs,
@@ -51,6 +53,10 @@ impl Prepared {
         vcpus.into_iter().for_each(VcpuHandle::forget);
         std::mem::forget((console, serial, vm));
 
+        let working_set = origin.as_ref().and_then(|origin| origin.working_set.as_ref());
+        if let Some(set) = working_set {
+            working_set::populate(set, &memory);
+        }
         let vcpus = u8::try_from(state.cpus.len()).unwrap_or(0);
         let Frame { vm, cpus } = hypervisor.frame(&memory, &cpuid, vcpus)?;
         state.chips.apply(&vm).map_err(MachineError::VmState)?;
@@ -59,6 +65,10 @@ impl Prepared {
             state
                 .apply(cpu)
                 .map_err(|source| MachineError::Cpu { index, source })?;
+        }
+
+        if let (Some(set), Some(cpu)) = (working_set, cpus.first()) {
+            working_set::map_for_guest(set, &memory, cpu);
         }
 
         // After the interrupt controllers: devices send again what the guest has not seen.
@@ -78,6 +88,7 @@ impl Prepared {
                 devices,
                 vcpus: Vec::new(),
                 serial,
+                origin,
                 cpuid,
                 tsc_khz,
                 msrs,

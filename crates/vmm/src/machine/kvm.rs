@@ -108,9 +108,7 @@ impl Hypervisor {
 }
 
 fn create_vcpu(vm: &VmFd, cpuid: &GuestCpuid, index: u8) -> Result<VcpuFd, MachineError> {
-    let mut vcpu = vm
-        .create_vcpu(index.into())
-        .map_err(kvm_error("create a vCPU"))?;
+    let mut vcpu = vm.create_vcpu(index.into()).map_err(kvm_error("create a vCPU"))?;
     let run = NonNull::from(vcpu.get_kvm_run()).cast();
     // SAFETY: the mapping is as long as KVM says, and a forked child forgets its parent's vCPUs without touching them.
     unsafe { clone::keep_from_children(run, vm.run_size()) }.map_err(MachineError::KeepFromChildren)?;

@@ -17,6 +17,7 @@ mod restore;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
@@ -31,9 +32,11 @@ use crate::console::SharedConsole;
 use crate::devices::{Devices, DevicesError};
 use crate::events::EventSender;
 use crate::legacy::SerialPort;
-use crate::memory::{self, GuestMemory, MemoryError};
+use crate::memory::{self, GuestMemory, MemoryError, PageSource};
+use crate::snapshot::SnapshotId;
 use crate::state::{ChipState, ClockState, CpuState, MsrList};
 use crate::vcpu::{Buses, Seat, VcpuError, VcpuHandle};
+use crate::working_set::{self, WorkingSet, WorkingSetError};
 use kvm::{Frame, Hypervisor};
 
 pub(crate) use inherit::Inheritance;
@@ -97,6 +100,7 @@ pub(crate) struct Machine {
     pub(crate) devices: Devices,
     pub(crate) vcpus: Vec<VcpuHandle>,
     serial: Arc<SerialPort>,
+    origin: Option<Origin>,
     cpuid: GuestCpuid,
     tsc_khz: u32,
     msrs: MsrList,
@@ -104,6 +108,14 @@ pub(crate) struct Machine {
     // Dropped after the vCPUs: KVM's VM, then the memory its slots point into.
     vm: Arc<VmFd>,
     memory: GuestMemory,
+}
+
+/// The snapshot a VM comes from, itself or by its ancestors.
+#[derive(Debug)]
+struct Origin {
+    id: SnapshotId,
+    /// What clones have ready before they run.
+    working_set: Option<WorkingSet>,
 }
 
 /// A VM that is complete but for the threads of its vCPUs.
@@ -156,6 +168,12 @@ impl Machine {
         kept.extend(memory::descriptors(&self.memory));
         kept.push(self.hypervisor.descriptor());
         kept
+    }
+
+    /// Writes down which pages this VM has touched since it was cloned. The vCPUs must stand still.
+    pub(crate) fn record_working_set(&self, file: &Path, pages: &PageSource) -> Result<(), WorkingSetError> {
+        let origin = self.origin.as_ref().ok_or(WorkingSetError::NotRestored)?;
+        working_set::record(&self.memory, pages, origin.id)?.save(file)
     }
 
     /// Ends every thread.

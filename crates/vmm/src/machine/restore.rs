@@ -5,30 +5,50 @@ use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use vmm_proto::RestoreConfig;
 
-use super::{Frame, Hypervisor, Machine, MachineError, Prepared, VCPUS_MAX, VmState, ports, seats};
+use super::{Frame, Hypervisor, Machine, MachineError, Origin, Prepared, VCPUS_MAX, VmState, ports, seats};
 use crate::console::Console;
 use crate::devices::{Devices, KvmLine};
 use crate::events::EventSender;
 use crate::layout;
-use crate::memory::{self, PageSource};
-use crate::snapshot::{self, Document, Fingerprint, SnapshotError, Source, Target};
+use crate::memory::{self, GuestMemory, PageSource};
+use crate::snapshot::{self, Document, Fingerprint, SnapshotError, SnapshotId, Source, Target};
 use crate::state::{CpuState, MsrList};
 use crate::vcpu::Buses;
+use crate::working_set::{self, WorkingSet, WorkingSetError};
 
 #[derive(Debug, Error)]
 pub enum RestoreError {
     #[error("the snapshot is of no use")]
     Snapshot(#[source] SnapshotError),
+    #[error("the working set is of no use")]
+    WorkingSet(#[source] WorkingSetError),
     #[error("the VM of the snapshot cannot be built again")]
     Rebuild(#[source] MachineError),
     #[error("cannot build the VM")]
     Machine(#[source] MachineError),
 }
 
+/// The one that was recorded; without one, recording is prepared for.
+fn working_set(
+    config: &RestoreConfig,
+    memory: &GuestMemory,
+    id: SnapshotId,
+) -> Result<Option<WorkingSet>, RestoreError> {
+    let Some(path) = &config.working_set else {
+        // It makes a recording precise, and a VM that is restored for another reason a little slower at first.
+        let _ = working_set::forget_cached_pages(memory);
+        return Ok(None);
+    };
+    let pages = u64::from(memory::size_mib(memory)) << 8;
+    WorkingSet::open(path, id, pages)
+        .map(Some)
+        .map_err(RestoreError::WorkingSet)
+}
+
 impl RestoreError {
     /// Whether another snapshot may work where this one does not.
     pub(crate) fn is_of_the_snapshot(&self) -> bool {
-        matches!(self, Self::Snapshot(_) | Self::Rebuild(_))
+        matches!(self, Self::Snapshot(_) | Self::WorkingSet(_) | Self::Rebuild(_))
     }
 }
 
@@ -75,6 +95,7 @@ impl Prepared {
             return Err(RestoreError::Snapshot(SnapshotError::Inconsistent { what }));
         }
         let memory = snapshot::map_memory(memory, ram_mib, id).map_err(RestoreError::Snapshot)?;
+        let working_set = working_set(config, &memory, id)?;
         let hypervisor = Hypervisor::open().map_err(RestoreError::Machine)?;
         let Frame { vm: fd, cpus } = hypervisor
             .frame(&memory, &fingerprint.cpuid, vcpus)
@@ -122,6 +143,7 @@ impl Prepared {
                 devices,
                 vcpus: Vec::new(),
                 serial,
+                origin: Some(Origin { id, working_set }),
                 cpuid: fingerprint.cpuid,
                 tsc_khz,
                 msrs,

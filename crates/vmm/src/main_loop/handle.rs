@@ -75,9 +75,7 @@ impl MainLoop {
 
     fn handle(&mut self, waiter: Waiter, incoming: Incoming) -> Response {
         let Incoming { request, files, .. } = incoming;
-        let Request {
-            version, command, ..
-        } = request;
+        let Request { version, command, .. } = request;
         let since = Instant::now();
         if version != vmm_proto::VERSION {
             let ours = vmm_proto::VERSION;
@@ -100,8 +98,16 @@ impl MainLoop {
                 }
                 Err(error) => refuse(&ErrorChain(&error).to_string()),
             },
-            (Command::Snapshot { .. }, Some(session)) if !session.is_paused() => {
+            (Command::Snapshot { .. } | Command::RecordWorkingSet { .. }, Some(session))
+                if !session.is_paused() =>
+            {
                 refuse("the VM must be paused")
+            }
+            (Command::RecordWorkingSet { file }, Some(session)) => {
+                match session.record_working_set(&file, &self.pages) {
+                    Ok(()) => Response::Now(Outcome::Done),
+                    Err(error) => refuse(&ErrorChain(&error).to_string()),
+                }
             }
             (Command::Snapshot { dir }, Some(session)) => match session.snapshot(&dir, &self.pages) {
                 Ok(()) => Response::Now(Outcome::Done),
@@ -110,18 +116,11 @@ impl MainLoop {
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
-                Ok(order) => Response::Actions(session.clone(CloneRequest {
-                    waiter,
-                    order,
-                    since,
-                })),
+                Ok(order) => Response::Actions(session.clone(CloneRequest { waiter, order, since })),
                 Err(why) => refuse(&why),
             },
-            (Command::Stats, session) => {
-                Response::Now(Outcome::Stats(Session::stats(session.as_ref())))
-            }
+            (Command::Stats, session) => Response::Now(Outcome::Stats(Session::stats(session.as_ref()))),
             (Command::Stop, _) => Response::End(EndCause::Stopped),
-            (Command::RecordWorkingSet { .. }, Some(_)) => refuse("not built yet"),
             (
                 Command::Pause
                 | Command::Resume
@@ -142,19 +141,17 @@ impl MainLoop {
                 Action::ParkAll => session.park_all(),
                 Action::RunAll => session.run_all(),
                 Action::Answer(waiter) => self.reply(waiter, Outcome::Done),
-                Action::Clone(CloneRequest {
-                    waiter,
-                    order,
-                    since,
-                }) => match clone::deliver(order, session) {
-                    Delivered::Parent { pids, error } => made.push(Made {
-                        waiter,
-                        since,
-                        pids,
-                        error,
-                    }),
-                    Delivered::Child(birth) => return Some(Turn::Born(birth)),
-                },
+                Action::Clone(CloneRequest { waiter, order, since }) => {
+                    match clone::deliver(order, session) {
+                        Delivered::Parent { pids, error } => made.push(Made {
+                            waiter,
+                            since,
+                            pids,
+                            error,
+                        }),
+                        Delivered::Child(birth) => return Some(Turn::Born(birth)),
+                    }
+                }
             }
         }
         // Now that the VM runs on.

@@ -21,7 +21,7 @@ use vm_memory::{
 
 use crate::layout::{HIGH_RAM_START, HOLE_END, HOLE_START};
 
-pub(crate) use pages::PageSource;
+pub(crate) use pages::{PageSource, PageUse};
 
 /// All RAM of one guest.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;

@@ -16,6 +16,18 @@ use crate::layout::PAGE_BYTES;
 const ENTRY_BYTES: u64 = 8;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
+/// A page of the file that is mapped, or shared memory: nobody has written to it here.
+const OF_FILE: u64 = 1 << 61;
+
+/// What one page is to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageUse {
+    Untouched,
+    /// The file's page is mapped.
+    Read,
+    /// There is a private copy.
+    Written,
+}
 
 /// `/proc`, held open.
 #[derive(Debug)]
@@ -36,12 +48,7 @@ impl PageSource {
     }
 
     /// Whether a part of a region may hold anything but zeros: a page is there, or the file under it has data.
-    pub(crate) fn any_in_use(
-        &self,
-        region: &GuestRegionMmap,
-        offset: u64,
-        len: usize,
-    ) -> io::Result<bool> {
+    pub(crate) fn any_in_use(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<bool> {
         let entries = self.entries(region, offset, len)?;
         if entries.iter().any(|entry| entry & (PRESENT | SWAPPED) != 0) {
             return Ok(true);
@@ -58,10 +65,26 @@ impl PageSource {
         }
     }
 
+    /// What each page of a region is, from the first on.
+    pub(crate) fn uses(&self, region: &GuestRegionMmap) -> io::Result<Vec<PageUse>> {
+        let entries = self.entries(region, 0, region.size())?;
+        let of = |entry: u64| match (entry & (PRESENT | SWAPPED), entry & OF_FILE) {
+            (0, _) => PageUse::Untouched,
+            (_, 0) => PageUse::Written,
+            _ => PageUse::Read,
+        };
+        Ok(entries.into_iter().map(of).collect())
+    }
+
     /// The entries of a part of a region.
     fn entries(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<Vec<u64>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let pagemap = File::from(rustix::fs::openat(&self.proc, "self/pagemap", flags, Mode::empty())?);
+        let pagemap = File::from(rustix::fs::openat(
+            &self.proc,
+            "self/pagemap",
+            flags,
+            Mode::empty(),
+        )?);
         let first = (region.as_ptr() as u64 + offset) / PAGE_BYTES;
         let count = (len as u64).div_ceil(PAGE_BYTES);
         let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];

@@ -108,7 +108,10 @@ mod tests {
         ));
         other = here();
         other.kernel.push('x');
-        assert!(matches!(other.compare(&here()), Err(SnapshotError::Kernel { .. })));
+        assert!(matches!(
+            other.compare(&here()),
+            Err(SnapshotError::Kernel { .. })
+        ));
         other = here();
         other.build.push('x');
         assert!(matches!(other.compare(&here()), Err(SnapshotError::Build { .. })));

@@ -1,7 +1,7 @@
 //! How checked files are laid out: a header, and a body in postcard.
 //!
 //! ```text
-//!   0  magic         8 bytes
+//!   0  magic         8 bytes, one for each kind of file
 //!   8  version       u32, little-endian
 //!  12  body length   u32
 //!  16  SHA-256 of the body
@@ -22,7 +22,11 @@ use thiserror::Error;
 /// Changes whenever a stored type does.
 pub(super) const VERSION: u32 = 1;
 
-const MAGIC: [u8; 8] = *b"podflare";
+/// What is stored in files of its own.
+pub(crate) trait Stored: Serialize + DeserializeOwned {
+    const MAGIC: [u8; 8];
+}
+
 const HEADER_BYTES: usize = 48;
 /// Longest body, in bytes: an index of a disk of the largest size, badly scattered, and more.
 const BODY_BYTES_MAX: usize = 256 << 20;
@@ -43,14 +47,14 @@ pub enum FormatError {
     Body(#[source] postcard::Error),
 }
 
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, FormatError> {
+pub(crate) fn encode<T: Stored>(value: &T) -> Result<Vec<u8>, FormatError> {
     let body = postcard::to_stdvec(value).map_err(FormatError::Body)?;
     let len = u32::try_from(body.len())
         .ok()
         .filter(|_| body.len() <= BODY_BYTES_MAX)
         .ok_or(FormatError::Length)?;
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-    bytes.extend(MAGIC);
+    bytes.extend(T::MAGIC);
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(len.to_le_bytes());
     bytes.extend(Sha256::digest(&body));
@@ -59,14 +63,14 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, FormatError> {
 }
 
 /// Everything is checked before the body is looked at.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, FormatError> {
     let (header, body) = bytes
         .split_first_chunk::<HEADER_BYTES>()
         .ok_or(FormatError::NoHeader)?;
     let [magic, fields, sum @ ..] = header.as_chunks::<8>().0 else {
         return Err(FormatError::NoHeader);
     };
-    if *magic != MAGIC {
+    if *magic != T::MAGIC {
         return Err(FormatError::Magic);
     }
     let [v0, v1, v2, v3, l0, l1, l2, l3] = *fields;

@@ -30,14 +30,14 @@ use crate::machine::VmState;
 use crate::memory::{self, GuestMemory};
 use crate::virtio::{DeviceError, DeviceState, TransportState};
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use format::FormatError;
+pub(crate) use format::{FormatError, Stored, decode, encode, read};
 pub(crate) use memory_file::{MemoryFileError, write as write_memory};
 
 const MEMORY: &str = "memory";
 const DISK: &str = "disk";
 const STATE: &str = "state";
-/// What a file is called until it is whole.
-const UNFINISHED: &str = "state.part";
+/// What the name of a file ends in until it is whole.
+const UNFINISHED: &str = "part";
 
 /// Why there is no snapshot, or it is of no use here.
 #[derive(Debug, Error)]
@@ -86,6 +86,10 @@ pub(crate) struct Document {
     pub(crate) serial: SavedSerial,
     /// In the order of their windows.
     pub(crate) devices: Vec<(TransportState, DeviceState)>,
+}
+
+impl Stored for Document {
+    const MAGIC: [u8; 8] = *b"podfsnap";
 }
 
 /// A snapshot that is being written.
@@ -157,14 +161,8 @@ impl Target {
         };
         self.memory.sync_all().map_err(failed(MEMORY))?;
         self.disk.sync_all().map_err(failed(DISK))?;
-        let bytes = format::encode(document).map_err(SnapshotError::Format)?;
-        let unfinished = self.dir.join(UNFINISHED);
-        fs::write(&unfinished, bytes)
-            .and_then(|()| File::open(&unfinished)?.sync_all())
-            .map_err(failed(UNFINISHED))?;
-        fs::rename(&unfinished, self.dir.join(STATE))
-            .and_then(|()| File::open(&self.dir)?.sync_all())
-            .map_err(failed(STATE))
+        let bytes = encode(document).map_err(SnapshotError::Format)?;
+        write_durably(&self.dir.join(STATE), &bytes).map_err(failed(STATE))
     }
 }
 
@@ -174,17 +172,30 @@ impl Source {
             let path = dir.join(name);
             File::open(&path).map_err(|source| SnapshotError::Read { path, source })
         };
-        let bytes = format::read(&open(STATE)?).map_err(|source| SnapshotError::Read {
+        let bytes = read(&open(STATE)?).map_err(|source| SnapshotError::Read {
             path: dir.join(STATE),
             source,
         })?;
-        let document = format::decode(&bytes).map_err(SnapshotError::Format)?;
+        let document = decode(&bytes).map_err(SnapshotError::Format)?;
         Ok(Self {
             document,
             memory: open(MEMORY)?,
             disk: open(DISK)?,
         })
     }
+}
+
+/// Makes a file that must not exist: when it has its name, all of it is on stable storage.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.try_exists()? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let unfinished = path.with_extension(UNFINISHED);
+    fs::write(&unfinished, bytes)?;
+    File::open(&unfinished)?.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use super::*;
 
 type Sample = (String, Vec<u32>, Option<[u8; 3]>);
 
+impl Stored for Sample {
+    const MAGIC: [u8; 8] = *b"a sample";
+}
+
 proptest! {
     #[test]
     fn what_was_encoded_is_decoded(sample: Sample) {
@@ -41,12 +45,21 @@ proptest! {
 #[test]
 fn a_directory_without_a_snapshot_is_none() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Source::open(dir.path()), Err(SnapshotError::Read { .. })));
+    assert!(matches!(
+        Source::open(dir.path()),
+        Err(SnapshotError::Read { .. })
+    ));
     let target = Target::create(dir.path()).unwrap();
     drop(target);
     // Files, but no state: a process that died at it.
-    assert!(matches!(Source::open(dir.path()), Err(SnapshotError::Read { .. })));
-    assert!(matches!(Target::create(dir.path()), Err(SnapshotError::Make { .. })));
+    assert!(matches!(
+        Source::open(dir.path()),
+        Err(SnapshotError::Read { .. })
+    ));
+    assert!(matches!(
+        Target::create(dir.path()),
+        Err(SnapshotError::Make { .. })
+    ));
 }
 
 #[test]
@@ -98,6 +111,10 @@ fn memory_comes_back_as_it_was_and_zeros_take_no_room() {
     write_memory(&mapped, &pages, SnapshotId::new().unwrap(), &second).unwrap();
     let again = memory::map(64, second).unwrap();
     assert_eq!(again.read_obj::<u8>(GuestAddress(0x40_0000)).unwrap(), 9);
-    assert!(places.iter().all(|place| again.read_obj::<u8>(GuestAddress(*place)).unwrap() == 7));
+    assert!(
+        places
+            .iter()
+            .all(|place| again.read_obj::<u8>(GuestAddress(*place)).unwrap() == 7)
+    );
     assert_eq!(mapped.read_obj::<u8>(GuestAddress(0)).unwrap(), 7);
 }

@@ -63,8 +63,7 @@ impl CpuState {
         // The base address of the local APIC is among the system registers, so they come before the APIC.
         vcpu.set_sregs(&self.system).map_err(set("system registers"))?;
         vcpu.set_regs(&self.registers).map_err(set("registers"))?;
-        vcpu.set_debug_regs(&self.debug)
-            .map_err(set("debug registers"))?;
+        vcpu.set_debug_regs(&self.debug).map_err(set("debug registers"))?;
         vcpu.set_xcrs(&self.extended_control)
             .map_err(set("extended control register"))?;
         let mut extended = kvm_xsave::default();
@@ -82,7 +81,8 @@ impl CpuState {
         // the APIC, which says that its timer has a deadline, as well.
         tsc::set_offset(vcpu, self.tsc_offset).map_err(set("offset of the time-stamp counter"))?;
         msrs::write(vcpu, &self.msrs)?;
-        vcpu.set_vcpu_events(&self.events).map_err(set("pending events"))?;
+        vcpu.set_vcpu_events(&self.events)
+            .map_err(set("pending events"))?;
         // The guest's clock is told that it stood still, which keeps its lockup detector quiet. Refused when the guest
         // has not set up its clock, and then it needs no telling.
         let _ = vcpu.kvmclock_ctrl();

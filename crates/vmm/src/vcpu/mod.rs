@@ -30,8 +30,8 @@ use thiserror::Error;
 use vmm_sys_util::signal::Killable as _;
 
 pub(crate) use kick::{ExitFlag, install_handler as install_kick_handler, kick_signal};
-pub(crate) use run::{Buses, Seat};
 use run::VcpuLoop;
+pub(crate) use run::{Buses, Seat};
 
 use crate::events::EventSender;
 

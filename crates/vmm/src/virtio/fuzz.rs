@@ -10,12 +10,12 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::tempdir::TempDir;
 use vmm_sys_util::tempfile::TempFile;
 
-use super::{OwnFiles, VirtioDevice};
 use super::block::Block;
 use super::driver::{Buffer, DATA, Driver, STATUS_STEPS};
 use super::rng::Rng;
 use super::vsock::packet::Header;
 use super::vsock::{Vsock, VsockConfig};
+use super::{OwnFiles, VirtioDevice};
 use crate::disk::Disk;
 
 const RX: usize = 0;

@@ -28,11 +28,7 @@ impl Guest {
         let stop = Arc::new(AtomicBool::new(false));
         let server = Some(serve(events, Arc::clone(&stop)));
         driver.start();
-        Self {
-            driver,
-            stop,
-            server,
-        }
+        Self { driver, stop, server }
     }
 
     /// The device goes on as that of a clone.

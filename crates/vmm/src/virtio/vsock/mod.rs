@@ -129,7 +129,9 @@ enum Cut {
     Due,
     /// It was told when this many event buffers had been made available. Linux puts the buffer back as soon as it has
     /// ended its connections.
-    Told { available: u16 },
+    Told {
+        available: u16,
+    },
 }
 
 impl Vsock {

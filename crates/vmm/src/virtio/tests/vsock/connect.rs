@@ -163,7 +163,10 @@ fn a_clone_has_no_connections_tells_its_driver_and_serves_its_own_socket() {
     sockets.guest.driver.write(TX_AREA, &[0xff; 24]);
     sockets.guest.driver.submit(EVENTS, &buffers[0]);
     assert_eq!(sockets.guest.wait_used(EVENTS).len, 4);
-    assert_eq!(sockets.guest.driver.read(TX_AREA, 8), [0, 0, 0, 0, 255, 255, 255, 255]);
+    assert_eq!(
+        sockets.guest.driver.read(TX_AREA, 8),
+        [0, 0, 0, 0, 255, 255, 255, 255]
+    );
     // It has the event but may still be ending its connections, until it gives the buffer back.
     sockets.expect_quiet();
     sockets.guest.driver.submit(EVENTS, &buffers[1]);
