@@ -26,6 +26,9 @@ def main() -> int:
     earlier = json.loads(before.read_text())["rows"] if before else None
     machine = Machine(options.cli, options.state_dir, options.kind == "software")
     bench = Bench(options.url.rstrip("/"), machine, options.quick, options.count_max)
+    print("waiting until the host has filled its pools ...", file=sys.stderr, flush=True)
+    if not bench.settle():
+        print("warning: the host is still busy; figures are those of a busy host", file=sys.stderr, flush=True)
     measured = [measure(row, bench) for row in rows]
     stamp = results.new_stamp()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from .timings import ServerTimings
 
 POLL_SECONDS = 0.01
 POOL_WAIT_SECONDS = 120
+SETTLE_SECONDS = 1200
 DEFAULT = "default"
 
 
@@ -85,6 +86,16 @@ class Bench:
                 raise NotAvailable(f"the pool did not fill within {POOL_WAIT_SECONDS} s: {pool}")
             time.sleep(POLL_SECONDS)
 
+    def settle(self) -> bool:
+        """Waits until the host has its snapshots and full pools, or has given up on them: until then it is busy."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            pools = self.get("/v1/capacity").get("pools") or []
+            if all(is_settled(pool) for pool in pools):
+                return True
+            time.sleep(POLL_SECONDS * 20)
+        return False
+
     def require_fork(self, sandbox: Sandbox) -> None:
         """Learns from a fork whether the host can fork at all."""
         try:
@@ -93,6 +104,11 @@ class Bench:
             raise NotAvailable(f"fork is answered with {error.response.status_code}") from None
         for child in children:
             child.close()
+
+
+def is_settled(pool: dict[str, Any]) -> bool:
+    waits = pool["state"] == "building" or pool["filling"] > 0
+    return pool["state"] in ("off", "failed") or (not waits and pool["size"] >= pool["target"])
 
 
 def close_all(sandboxes: list[Sandbox]) -> None:

@@ -41,7 +41,7 @@ pub enum ImageError {
     Repl(#[source] serde_json::Error),
     #[error("cannot get Debian packages")]
     Packages(#[source] CommandError),
-    #[error("cannot get the template's Python packages")]
+    #[error("cannot get the template's Python packages with pip, as it is configured here")]
     Wheels(#[source] CommandError),
     #[error("cannot unpack the packages of the kernel")]
     UnpackPackages(#[source] CommandError),

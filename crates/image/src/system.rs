@@ -14,6 +14,7 @@ use crate::error::{BuildOptions, ImageError};
 use crate::overlay;
 use crate::store::{Artifact, ImageStore, PackageVersions, Request, Workshop};
 use crate::template::{File, Template};
+use crate::tools::{IMAGE_PACKAGES, require_packages};
 
 /// Goes up when the same template is to be made into something else.
 const RECIPE_VERSION: u32 = 1;
@@ -100,6 +101,8 @@ fn build(
     certificates: &[String],
     options: &BuildOptions<'_>,
 ) -> Result<PackageVersions, ImageError> {
+    // Before the step begins: an installation is a step of its own.
+    require_packages(IMAGE_PACKAGES, options.progress).map_err(ImageError::Tools)?;
     options.progress.step(&format!(
         "fetching the Debian packages of template {}",
         template.name
