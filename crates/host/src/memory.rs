@@ -11,6 +11,9 @@ use std::time::Duration;
 use lifecycle::Room;
 use tokio::time::sleep;
 
+/// Of the x86-64 kernel's counters.
+const PAGE_BYTES: u64 = 4096;
+
 /// How often memory is looked at, far from the floor and near it.
 const CALM: Duration = Duration::from_secs(1);
 const ALERT: Duration = Duration::from_millis(200);
@@ -103,6 +106,14 @@ impl MemoryWatch {
 pub fn memory_available_mib() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     Some(kib_after(&text, "MemAvailable:")? / 1024)
+}
+
+/// Memory of a process that is in RAM, shared or not, in bytes; from counters the kernel keeps anyway.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    // Fields: size, resident, …, in pages (proc_pid_statm(5)).
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
 }
 
 /// Memory that only this process has, in MiB. Walks its page tables: not for where somebody waits.

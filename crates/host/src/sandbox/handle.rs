@@ -15,6 +15,7 @@ use super::owner::Message;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::host::Activity;
+use crate::memory::resident_bytes;
 use crate::storage::Template;
 use crate::vm::VmFiles;
 
@@ -209,9 +210,11 @@ impl Sandbox {
             return None;
         }
         let stats = answer.await.ok()?;
+        // A confined process cannot see its own counters.
+        let resident = self.vmm_pid().and_then(resident_bytes);
         Some(SandboxStats {
             uptime_ms: stats.uptime_ms,
-            memory_resident_bytes: stats.memory_resident_bytes,
+            memory_resident_bytes: resident.unwrap_or(stats.memory_resident_bytes),
             disk_layer_bytes: stats.disk_layer_bytes,
             block_reads: stats.block_reads,
             block_writes: stats.block_writes,
