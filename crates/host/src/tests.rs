@@ -47,6 +47,7 @@ struct Setup {
     region: Option<&'static str>,
     boot: Boot,
     pools: Pools,
+    memory: MemoryLimits,
 }
 
 /// Every sandbox is booted.
@@ -80,6 +81,11 @@ impl Default for Setup {
             region: None,
             boot: Boot::Normal,
             pools: no_pools(),
+            memory: MemoryLimits {
+                budget_mib: 4096,
+                floor_mib: 0,
+                probe: || None,
+            },
         }
     }
 }
@@ -108,11 +114,7 @@ impl Daemon {
             templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
             vcpus: 1,
             ram_mib: 512,
-            memory: MemoryLimits {
-                budget_mib: 4096,
-                floor_mib: 0,
-                probe: || None,
-            },
+            memory: setup.memory,
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,

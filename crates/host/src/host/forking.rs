@@ -63,7 +63,7 @@ impl Host {
         let brood = brood.map_err(ForkError::Clone)?;
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
-        let raised = try_join_all(brood.vms.into_iter().map(raise)).await;
+        let raised = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, count))).await;
         let children = raised.map_err(ForkError::Raise)?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
@@ -114,7 +114,7 @@ impl Host {
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
         let old = self.registry().merge(loser, winner, tenant)?;
-        tracing::info!(sandbox_id = %loser, winner = %winner, "sandbox merged");
+        tracing::debug!(sandbox_id = %loser, winner = %winner, "sandbox merged");
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
         if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {

@@ -148,7 +148,7 @@ async fn try_out(supplies: &Supplies, new: &Snapshot) -> Result<(), BuildError> 
     let parent = zygote.process.pid();
     let brood = vm::clone_vm(&mut zygote.control, parent, order, &tools.homes, &*tools.spawner).await;
     for clone in brood.map_err(BuildError::Clone)?.vms {
-        let (_, mut clone, mut connection) = raise(clone).await.map_err(BuildError::Raise)?;
+        let (_, mut clone, mut connection) = raise(clone, 1).await.map_err(BuildError::Raise)?;
         warm(&mut connection, supplies.template.warm_code())
             .await
             .map_err(BuildError::Raise)?;

@@ -203,7 +203,7 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
     let brood = nursery.ask(Order { count: 1, run: true }).await;
     let vm = brood.map_err(RefillError::Make)?.vms.pop();
     let vm = vm.ok_or(RefillError::Make(MakeError::Lost))?;
-    let (id, vm, mut connection) = raise(vm).await.map_err(RefillError::Raise)?;
+    let (id, vm, mut connection) = raise(vm, 1).await.map_err(RefillError::Raise)?;
     warm(&mut connection, supplies.template.warm_code())
         .await
         .map_err(RefillError::Raise)?;

@@ -182,7 +182,7 @@ impl Nursery {
                 Err(error) => return Err(error),
             }
         };
-        let (id, vm, connection) = raise(vm).await.map_err(MakeError::Raise)?;
+        let (id, vm, connection) = raise(vm, 1).await.map_err(MakeError::Raise)?;
         Ok(Newborn {
             id,
             vm,

@@ -83,7 +83,7 @@ impl Owner {
             Ok(vm) => live(&sandbox, vm, &mut mailbox, &mut reservation, &tools).await,
             Err(reason) => (reason, Remains::Nothing),
         };
-        tracing::info!(?reason, "sandbox ends");
+        tracing::debug!(?reason, "sandbox ends");
         reservation.end();
         sandbox.advance(|machine| machine.end(reason));
         sandbox.drop_connections();
