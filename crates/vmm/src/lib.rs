@@ -24,6 +24,7 @@ mod events;
 mod legacy;
 pub mod machine;
 pub mod memory;
+mod proc;
 mod requests;
 mod resident;
 mod vcpu;

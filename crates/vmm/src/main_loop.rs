@@ -30,7 +30,7 @@ use crate::control::{ControlError, ControlServer};
 use crate::events::{self, EventReceiver, EventSender};
 use crate::log;
 use crate::machine::RestoreError;
-use crate::memory::PageSource;
+use crate::proc::Proc;
 use crate::session::Session;
 
 /// How long a process without a VM waits alone for a daemon.
@@ -71,7 +71,7 @@ pub struct MainLoop {
     sender: EventSender,
     control: Option<Control>,
     session: Option<Session>,
-    pages: PageSource,
+    proc: Proc,
     born: Instant,
 }
 
@@ -94,11 +94,11 @@ impl MainLoop {
     /// # Errors
     /// The host has no descriptors left, or no `/proc`.
     pub fn new() -> Result<Self, RunError> {
-        Self::with(PageSource::open().map_err(RunError::Proc)?)
+        Self::with(Proc::open_self().map_err(RunError::Proc)?)
     }
 
-    fn with(pages: PageSource) -> Result<Self, RunError> {
-        clone::never_wait_for_children();
+    fn with(proc: Proc) -> Result<Self, RunError> {
+        clone::prepare();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
         let wake = events.wake().try_clone().map_err(RunError::Event)?;
@@ -109,7 +109,7 @@ impl MainLoop {
             sender,
             control: None,
             session: None,
-            pages,
+            proc,
             born: Instant::now(),
         })
     }
@@ -135,7 +135,7 @@ impl MainLoop {
     /// # Errors
     /// The VM cannot be built.
     pub fn start(&mut self, config: &VmConfig, mirror: Option<io::Stdout>) -> Result<(), RunError> {
-        let session = Session::start(config, &self.sender, mirror).map_err(RunError::Start)?;
+        let session = Session::start(config, &self.sender, mirror, &self.proc).map_err(RunError::Start)?;
         self.adopt(session);
         Ok(())
     }
@@ -201,7 +201,7 @@ impl MainLoop {
             sender,
             control,
             session,
-            pages,
+            proc,
             born: _,
         } = self;
         drop((manager, control));
@@ -209,9 +209,9 @@ impl MainLoop {
         std::mem::forget((events, sender));
         let kept = session.iter().flat_map(Session::kept);
         let kept = kept.chain(birth.files.descriptors());
-        clone::close_all_but(kept.chain([pages.descriptor()]));
+        clone::close_all_but(kept.chain([proc.descriptor()]));
 
-        let mut clone = Self::with(pages)?;
+        let mut clone = Self::with(proc)?;
         let Birth { files, config } = birth;
         let (control, files) = files.split();
         let server = ControlServer::new(control).map_err(RunError::CloneControl)?;
@@ -235,7 +235,7 @@ impl MainLoop {
 
     /// Starts the VM of a snapshot, paused.
     fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
-        let session = Session::restore(config, &self.sender)?;
+        let session = Session::restore(config, &self.sender, &self.proc)?;
         self.adopt(session);
         Ok(())
     }

@@ -15,11 +15,12 @@ use crate::clone::VmFiles;
 use crate::events::EventSender;
 use crate::machine::{Inheritance, Machine, MachineError, Prepared, RestoreError, VmState};
 use crate::memory::PageSource;
+use crate::proc::Proc;
 use crate::requests::{CloneRequest, Waiter};
 use crate::resident;
 use crate::run_state::{Action, RunState};
 use crate::snapshot::{SnapshotError, Target};
-use crate::state::CpuState;
+use crate::state::{ClockState, CpuState};
 use crate::vcpu::VcpuHandle;
 use crate::virtio::{MmioDevice, OwnFiles};
 use crate::working_set::WorkingSetError;
@@ -38,6 +39,9 @@ pub(crate) struct Session {
     state: RunState<Waiter, CloneRequest>,
     /// Index: vCPU. What each was like when it parked, as long as it stands still.
     parked: Vec<Option<Result<Box<CpuState>, CpuError>>>,
+    /// Of a VM that was restored and has not run: the time at which it stands, also for its clones. A zygote may be days
+    /// old; a guest that saw days pass would have all its timers expire at once.
+    still: Option<ClockState>,
     /// What KVM holds of the VM, when clones are made.
     frozen: Option<VmState>,
     started: Instant,
@@ -61,8 +65,9 @@ impl Session {
         config: &VmConfig,
         events: &EventSender,
         mirror: Option<io::Stdout>,
+        proc: &Proc,
     ) -> Result<Self, MachineError> {
-        let resident_before = resident::bytes();
+        let resident_before = resident::bytes(proc);
         let prepared = Prepared::boot(config, events, mirror)?;
         // This is the place to confine the process: all it needs is open, no thread is there yet, and the guest has
         // not run.
@@ -70,6 +75,7 @@ impl Session {
         let mut session = Self {
             state: RunState::running(config.vcpus),
             parked: Vec::new(),
+            still: None,
             frozen: None,
             started: Instant::now(),
             resident_before,
@@ -81,14 +87,19 @@ impl Session {
     }
 
     /// Builds the VM of a snapshot, paused.
-    pub(crate) fn restore(config: &RestoreConfig, events: &EventSender) -> Result<Self, RestoreError> {
-        let resident_before = resident::bytes();
-        let (prepared, cpus) = Prepared::restore(config, events)?;
+    pub(crate) fn restore(
+        config: &RestoreConfig,
+        events: &EventSender,
+        proc: &Proc,
+    ) -> Result<Self, RestoreError> {
+        let resident_before = resident::bytes(proc);
+        let (prepared, vm) = Prepared::restore(config, events)?;
         // The place to confine the process, as above.
         let machine = prepared.launch(events).map_err(RestoreError::Machine)?;
         Ok(Self {
             state: RunState::paused(machine.vcpu_count()),
-            parked: parked(cpus),
+            parked: parked(vm.cpus),
+            still: Some(vm.clock),
             frozen: None,
             started: Instant::now(),
             resident_before,
@@ -112,12 +123,13 @@ impl Session {
             console: files.console,
             console_log_bytes_max: config.console_log_bytes_max,
         };
-        let state = self.frozen.ok_or(MachineError::Missing { what: "a parent" })?;
-        let machine = Prepared::inherit(self.machine, &state, inheritance, events)?.launch(events)?;
+        let mut state = self.frozen.ok_or(MachineError::Missing { what: "a parent" })?;
+        let machine = Prepared::inherit(self.machine, &mut state, inheritance, events)?.launch(events)?;
         let vcpus = machine.vcpu_count();
         let mut session = Self {
             state: RunState::paused(vcpus),
             parked: parked(state.cpus),
+            still: self.still.map(|_| state.clock),
             frozen: None,
             started: Instant::now(),
             resident_before: self.resident_before,
@@ -161,6 +173,7 @@ impl Session {
 
     pub(crate) fn run_all(&mut self) {
         self.parked.clear();
+        self.still = None;
         self.machine.vcpus.iter().for_each(VcpuHandle::resume);
     }
 
@@ -185,6 +198,7 @@ impl Session {
             });
         }
         let (chips, clock) = self.machine.chips_and_clock()?;
+        let clock = self.still.unwrap_or(clock);
         self.frozen = Some(VmState { cpus, chips, clock });
         Ok(())
     }
@@ -194,7 +208,7 @@ impl Session {
     }
 
     /// Writes the VM, which must be paused, to files.
-    pub(crate) fn snapshot(&mut self, dir: &Path, pages: &PageSource) -> Result<(), SaveError> {
+    pub(crate) fn snapshot(&mut self, dir: &Path, pages: PageSource<'_>) -> Result<(), SaveError> {
         self.freeze().map_err(SaveError::Capture)?;
         let Some(vm) = &self.frozen else {
             return Ok(());
@@ -204,7 +218,11 @@ impl Session {
     }
 
     /// See [`Machine::record_working_set`]; the VM must be paused.
-    pub(crate) fn record_working_set(&self, file: &Path, pages: &PageSource) -> Result<(), WorkingSetError> {
+    pub(crate) fn record_working_set(
+        &self,
+        file: &Path,
+        pages: PageSource<'_>,
+    ) -> Result<(), WorkingSetError> {
         self.machine.record_working_set(file, pages)
     }
 
@@ -249,7 +267,7 @@ impl Session {
     }
 
     /// Also of a process that has no VM yet.
-    pub(crate) fn stats(session: Option<&Self>) -> Stats {
+    pub(crate) fn stats(session: Option<&Self>, proc: &Proc) -> Stats {
         let mut stats = Stats {
             state: RunningOrPaused::Unstarted,
             uptime_ms: 0,
@@ -270,7 +288,7 @@ impl Session {
                 RunningOrPaused::Running
             };
             stats.uptime_ms = session.uptime_ms();
-            stats.memory_resident_bytes = resident::bytes().saturating_sub(session.resident_before);
+            stats.memory_resident_bytes = resident::bytes(proc).saturating_sub(session.resident_before);
             stats.vcpu_exits = session.machine.vcpus.iter().map(VcpuHandle::exits).sum();
             session.machine.devices.count(&mut stats);
         }

@@ -271,6 +271,11 @@ impl Drop for Vm {
         if let Some(child) = &mut self.child {
             let _ = child.wait();
         }
+        // Taking a VM down takes longer than making one; what comes next shall not be measured with that.
+        let deadline = Instant::now() + PATIENCE;
+        while Path::new("/proc").join(self.pid.to_string()).exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -35,10 +35,61 @@ pub(crate) fn leave_process_group() {
     let _ = unsafe { libc::setpgid(0, 0) };
 }
 
-/// Lets the kernel reap children: nobody here waits for one.
-pub(crate) fn never_wait_for_children() {
+/// Settings of a process that will fork, before it has threads.
+pub(crate) fn prepare() {
+    // Lets the kernel reap children: nobody here waits for one.
     // SAFETY: ignoring a signal installs no code.
     let _ = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    // One heap for all threads: that of a thread the child does not have would be lost to it.
+    // SAFETY: the call changes a setting of the allocator and nothing else.
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Keeps the calling thread's signal stack out of children, in which nobody would unmap it. The standard library gives
+/// one to each thread, with a page that cannot be accessed below.
+pub(crate) fn keep_signal_stack_from_children() {
+    const PAGE: usize = 4096;
+    let mut stack = libc::stack_t {
+        ss_sp: std::ptr::null_mut(),
+        ss_flags: 0,
+        ss_size: 0,
+    };
+    // SAFETY: the kernel writes the structure, and a null pointer changes nothing.
+    let known = unsafe { libc::sigaltstack(std::ptr::null(), &raw mut stack) } == 0;
+    if !known || stack.ss_flags & libc::SS_DISABLE != 0 {
+        return;
+    }
+    let start = stack.ss_sp.wrapping_byte_sub(PAGE);
+    let is_guard = !is_readable(start);
+    let range = if is_guard {
+        (start, stack.ss_size + PAGE)
+    } else {
+        (stack.ss_sp, stack.ss_size)
+    };
+    if let Some(start) = NonNull::new(range.0) {
+        // SAFETY: the stack is this thread's, and no child has this thread. It is only a matter of tidiness: a failure
+        // costs a child two mappings.
+        let _ = unsafe { keep_from_children(start, range.1) };
+    }
+}
+
+/// Asked of the kernel, so that memory that is not costs no signal: by a call that reads a signal mask there before it
+/// refuses its first argument.
+fn is_readable(address: *mut c_void) -> bool {
+    const NO_SUCH_OPERATION: libc::c_long = 99;
+    const MASK_BYTES: libc::c_long = 8;
+    let nowhere = std::ptr::null_mut::<c_void>();
+    // SAFETY: the call only reads, and the kernel checks the address.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            NO_SUCH_OPERATION,
+            address,
+            nowhere,
+            MASK_BYTES,
+        )
+    };
+    result == -1 && io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
 }
 
 /// Keeps a mapping out of children. Used for the pages KVM shares with its user: KVM ties them to one process.
@@ -52,5 +103,17 @@ pub(crate) unsafe fn keep_from_children(start: NonNull<c_void>, bytes: usize) ->
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readable_memory_is_told_from_what_is_not() {
+        let mut bytes = [0_u64; 2];
+        assert!(is_readable(bytes.as_mut_ptr().cast()));
+        assert!(!is_readable(std::ptr::null_mut()));
     }
 }

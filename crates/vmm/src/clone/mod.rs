@@ -28,7 +28,7 @@ use std::os::unix::net::UnixListener;
 use pod_types::ErrorChain;
 use vmm_proto::{CLONES_MAX, CloneConfig, DESCRIPTORS_PER_CLONE};
 
-pub(crate) use fork::{keep_from_children, leave_process_group, never_wait_for_children};
+pub(crate) use fork::{keep_from_children, keep_signal_stack_from_children, leave_process_group, prepare};
 pub(crate) use sweep::close_all_but;
 
 use crate::session::Session;

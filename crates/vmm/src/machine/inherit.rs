@@ -26,7 +26,7 @@ impl Prepared {
     /// WARNING: only in a forked child that has closed everything but [`Machine::kept`] and its own descriptors.
     pub(crate) fn inherit(
         parent: Machine,
-        state: &VmState,
+        state: &mut VmState,
         inheritance: Inheritance,
         events: &EventSender,
     ) -> Result<Self, MachineError> {
@@ -60,7 +60,8 @@ impl Prepared {
         let vcpus = u8::try_from(state.cpus.len()).unwrap_or(0);
         let Frame { vm, cpus } = hypervisor.frame(&memory, &cpuid, vcpus)?;
         state.chips.apply(&vm).map_err(MachineError::VmState)?;
-        state.clock.apply_running(&vm).map_err(MachineError::VmState)?;
+        state.clock.restart(&mut state.cpus);
+        state.clock.apply(&vm).map_err(MachineError::VmState)?;
         for ((index, cpu), state) in (0..).zip(&cpus).zip(&state.cpus) {
             state
                 .apply(cpu)

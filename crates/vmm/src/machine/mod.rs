@@ -171,7 +171,11 @@ impl Machine {
     }
 
     /// Writes down which pages this VM has touched since it was cloned. The vCPUs must stand still.
-    pub(crate) fn record_working_set(&self, file: &Path, pages: &PageSource) -> Result<(), WorkingSetError> {
+    pub(crate) fn record_working_set(
+        &self,
+        file: &Path,
+        pages: PageSource<'_>,
+    ) -> Result<(), WorkingSetError> {
         let origin = self.origin.as_ref().ok_or(WorkingSetError::NotRestored)?;
         working_set::record(&self.memory, pages, origin.id)?.save(file)
     }

@@ -12,7 +12,7 @@ use crate::events::EventSender;
 use crate::layout;
 use crate::memory::{self, GuestMemory, PageSource};
 use crate::snapshot::{self, Document, Fingerprint, SnapshotError, SnapshotId, Source, Target};
-use crate::state::{CpuState, MsrList};
+use crate::state::MsrList;
 use crate::vcpu::Buses;
 use crate::working_set::{self, WorkingSet, WorkingSetError};
 
@@ -54,7 +54,12 @@ impl RestoreError {
 
 impl Machine {
     /// Writes the VM to files. Its vCPUs stand still, in the state given.
-    pub(crate) fn save(&self, vm: &VmState, pages: &PageSource, target: Target) -> Result<(), SnapshotError> {
+    pub(crate) fn save(
+        &self,
+        vm: &VmState,
+        pages: PageSource<'_>,
+        target: Target,
+    ) -> Result<(), SnapshotError> {
         snapshot::write_memory(&self.memory, pages, target.id, &target.memory)
             .map_err(SnapshotError::Memory)?;
         let document = Document {
@@ -70,11 +75,11 @@ impl Machine {
 }
 
 impl Prepared {
-    /// Builds the VM of a snapshot, and says in which state its vCPUs are.
+    /// Builds the VM of a snapshot, and says what KVM holds of it.
     pub(crate) fn restore(
         config: &RestoreConfig,
         events: &EventSender,
-    ) -> Result<(Self, Vec<CpuState>), RestoreError> {
+    ) -> Result<(Self, VmState), RestoreError> {
         let source = Source::open(&config.snapshot).map_err(RestoreError::Snapshot)?;
         let Source {
             document,
@@ -109,9 +114,11 @@ impl Prepared {
 
         let state_error = |source| RestoreError::Rebuild(MachineError::VmState(source));
         vm.chips.apply(&fd).map_err(state_error)?;
-        vm.clock.apply_stopped(&fd).map_err(state_error)?;
-        for ((index, cpu), state) in (0..).zip(&cpus).zip(&mut vm.cpus) {
-            state.stop_time_since(&vm.clock);
+        // Time goes on where it was when the snapshot was taken.
+        vm.clock.stop();
+        vm.clock.restart(&mut vm.cpus);
+        vm.clock.apply(&fd).map_err(state_error)?;
+        for ((index, cpu), state) in (0..).zip(&cpus).zip(&vm.cpus) {
             state.apply(cpu).map_err(cpu_error(index))?;
         }
 
@@ -152,6 +159,6 @@ impl Prepared {
                 memory,
             },
         };
-        Ok((prepared, vm.cpus))
+        Ok((prepared, vm))
     }
 }

@@ -11,6 +11,7 @@ use crate::clone::{self, Delivered, Order};
 use crate::control::Incoming;
 use crate::events::MachineEvent;
 use crate::log;
+use crate::memory::PageSource;
 use crate::requests::{CloneRequest, Waiter};
 use crate::run_state::Action;
 use crate::session::{Actions, Session};
@@ -104,22 +105,26 @@ impl MainLoop {
                 refuse("the VM must be paused")
             }
             (Command::RecordWorkingSet { file }, Some(session)) => {
-                match session.record_working_set(&file, &self.pages) {
+                match session.record_working_set(&file, PageSource(&self.proc)) {
                     Ok(()) => Response::Now(Outcome::Done),
                     Err(error) => refuse(&ErrorChain(&error).to_string()),
                 }
             }
-            (Command::Snapshot { dir }, Some(session)) => match session.snapshot(&dir, &self.pages) {
-                Ok(()) => Response::Now(Outcome::Done),
-                Err(error) => refuse(&ErrorChain(&error).to_string()),
-            },
+            (Command::Snapshot { dir }, Some(session)) => {
+                match session.snapshot(&dir, PageSource(&self.proc)) {
+                    Ok(()) => Response::Now(Outcome::Done),
+                    Err(error) => refuse(&ErrorChain(&error).to_string()),
+                }
+            }
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
                 Ok(order) => Response::Actions(session.clone(CloneRequest { waiter, order, since })),
                 Err(why) => refuse(&why),
             },
-            (Command::Stats, session) => Response::Now(Outcome::Stats(Session::stats(session.as_ref()))),
+            (Command::Stats, session) => {
+                Response::Now(Outcome::Stats(Session::stats(session.as_ref(), &self.proc)))
+            }
             (Command::Stop, _) => Response::End(EndCause::Stopped),
             (
                 Command::Pause

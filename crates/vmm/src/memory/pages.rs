@@ -1,17 +1,15 @@
 //! Which pages of guest memory there are in this process, from `/proc/self/pagemap`.
 //!
-//! One 64-bit entry per page (`Documentation/admin-guide/mm/pagemap.rst` of Linux). The file belongs to whoever opened
-//! it, so a clone opens its own: by way of a directory that was opened before the process was confined.
+//! One 64-bit entry per page (`Documentation/admin-guide/mm/pagemap.rst` of Linux).
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::SeekFrom;
 use vm_memory::{GuestMemoryRegion as _, GuestRegionMmap};
 
 use crate::layout::PAGE_BYTES;
+use crate::proc::Proc;
 
 const ENTRY_BYTES: u64 = 8;
 const PRESENT: u64 = 1 << 63;
@@ -29,24 +27,11 @@ pub(crate) enum PageUse {
     Written,
 }
 
-/// `/proc`, held open.
-#[derive(Debug)]
-pub(crate) struct PageSource {
-    proc: OwnedFd,
-}
+/// Where it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageSource<'a>(pub(crate) &'a Proc);
 
-impl PageSource {
-    pub(crate) fn open() -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self {
-            proc: rustix::fs::open("/proc", flags, Mode::empty())?,
-        })
-    }
-
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.proc.as_raw_fd()
-    }
-
+impl PageSource<'_> {
     /// Whether a part of a region may hold anything but zeros: a page is there, or the file under it has data.
     pub(crate) fn any_in_use(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<bool> {
         let entries = self.entries(region, offset, len)?;
@@ -78,13 +63,7 @@ impl PageSource {
 
     /// The entries of a part of a region.
     fn entries(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<Vec<u64>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let pagemap = File::from(rustix::fs::openat(
-            &self.proc,
-            "self/pagemap",
-            flags,
-            Mode::empty(),
-        )?);
+        let pagemap = self.0.open("pagemap")?;
         let first = (region.as_ptr() as u64 + offset) / PAGE_BYTES;
         let count = (len as u64).div_ceil(PAGE_BYTES);
         let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];

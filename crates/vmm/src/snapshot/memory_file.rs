@@ -33,7 +33,7 @@ pub enum MemoryFileError {
 /// Writes RAM and the id behind it. The guest must stand still.
 pub(crate) fn write(
     memory: &GuestMemory,
-    pages: &PageSource,
+    pages: PageSource<'_>,
     id: SnapshotId,
     file: &File,
 ) -> Result<(), MemoryFileError> {

@@ -67,7 +67,8 @@ fn memory_of_another_snapshot_or_cut_memory_is_refused() {
     let file = tempfile::tempfile().unwrap();
     let memory = memory::allocate(64).unwrap();
     let id = SnapshotId::new().unwrap();
-    write_memory(&memory, &memory::PageSource::open().unwrap(), id, &file).unwrap();
+    let proc = crate::proc::Proc::open_self().unwrap();
+    write_memory(&memory, memory::PageSource(&proc), id, &file).unwrap();
     let ram = 64 << 20;
     memory_file::check(&file, ram, id).unwrap();
     let other = SnapshotId::new().unwrap();
@@ -95,8 +96,9 @@ fn memory_comes_back_as_it_was_and_zeros_take_no_room() {
     }
     // Touched, but zero.
     memory.write_slice(&[0; 8192], GuestAddress(0x30_0000)).unwrap();
-    let pages = memory::PageSource::open().unwrap();
-    write_memory(&memory, &pages, SnapshotId::new().unwrap(), &file).unwrap();
+    let proc = crate::proc::Proc::open_self().unwrap();
+    let pages = memory::PageSource(&proc);
+    write_memory(&memory, pages, SnapshotId::new().unwrap(), &file).unwrap();
     assert!(file.metadata().unwrap().blocks() * 512 <= 6 * 4096);
     let mapped = memory::map(64, file).unwrap();
     for address in (0..64 << 20).step_by(4096) {
@@ -108,7 +110,7 @@ fn memory_comes_back_as_it_was_and_zeros_take_no_room() {
     // What is written to the mapping stays out of the file, and is found again when it is saved.
     mapped.write_obj(9_u8, GuestAddress(0x40_0000)).unwrap();
     let second = tempfile::tempfile().unwrap();
-    write_memory(&mapped, &pages, SnapshotId::new().unwrap(), &second).unwrap();
+    write_memory(&mapped, pages, SnapshotId::new().unwrap(), &second).unwrap();
     let again = memory::map(64, second).unwrap();
     assert_eq!(again.read_obj::<u8>(GuestAddress(0x40_0000)).unwrap(), 9);
     assert!(

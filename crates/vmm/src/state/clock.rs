@@ -5,7 +5,7 @@ use kvm_ioctls::VmFd;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::tsc;
+use super::{CpuState, tsc};
 use crate::arch::CpuError;
 
 const WHAT: &str = "clock";
@@ -18,6 +18,8 @@ pub(crate) struct ClockState {
     host_ns: u64,
     /// The host's time-stamp counter at that moment.
     host_tsc: u64,
+    /// For the guest, no time has passed since: it was restored from a file and has not run.
+    still: bool,
 }
 
 impl ClockState {
@@ -36,31 +38,35 @@ impl ClockState {
             data,
             host_ns,
             host_tsc,
+            still: false,
         })
     }
 
-    pub(super) fn host_tsc(&self) -> u64 {
-        self.host_tsc
+    /// Stops the time at what was captured.
+    pub(crate) fn stop(&mut self) {
+        self.still = true;
     }
 
-    /// Lets the new VM's clock show what the old one's showed.
-    pub(crate) fn apply_stopped(&self, vm: &VmFd) -> Result<(), CpuError> {
-        set(
-            vm,
-            &kvm_clock_data {
-                clock: self.data.clock,
-                ..Default::default()
-            },
-        )
+    /// Of a stopped clock: lets the CPUs' counters go on, from now, where they were when it stopped.
+    pub(crate) fn restart(&mut self, cpus: &mut [CpuState]) {
+        if self.still {
+            let now = tsc::host();
+            for cpu in cpus {
+                cpu.shift_tsc(self.host_tsc.wrapping_sub(now));
+            }
+            self.host_tsc = now;
+        }
     }
 
     /// Lets the new VM's clock show what the old one's shows by now.
-    pub(crate) fn apply_running(&self, vm: &VmFd) -> Result<(), CpuError> {
+    pub(crate) fn apply(&self, vm: &VmFd) -> Result<(), CpuError> {
         let mut data = kvm_clock_data {
             clock: self.data.clock,
             ..Default::default()
         };
-        if self.data.flags & KVM_CLOCK_REALTIME == 0 {
+        if self.still {
+            // What it showed is what it shows.
+        } else if self.data.flags & KVM_CLOCK_REALTIME == 0 {
             data.clock += host_ns().saturating_sub(self.host_ns);
         } else {
             // KVM adds what has passed since, in the same instant in which it sets the clock.

@@ -7,7 +7,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 use serde::{Deserialize, Serialize};
 
-use super::{ClockState, MsrList, msrs, tsc};
+use super::{MsrList, msrs, tsc};
 use crate::arch::CpuError;
 
 /// All of a parked vCPU but its CPUID, which is the VM's.
@@ -48,12 +48,8 @@ impl CpuState {
         })
     }
 
-    /// Lets the time-stamp counter go on where it was when `clock` was captured, instead of as if time had passed since.
-    pub(crate) fn stop_time_since(&mut self, clock: &ClockState) {
-        self.tsc_offset = self
-            .tsc_offset
-            .wrapping_add(clock.host_tsc())
-            .wrapping_sub(tsc::host());
+    pub(super) fn shift_tsc(&mut self, by: u64) {
+        self.tsc_offset = self.tsc_offset.wrapping_add(by);
     }
 
     /// Puts the state into a new vCPU that has got its CPUID.

@@ -9,6 +9,7 @@ use vmm_proto::EndCause;
 
 use super::{Command, ExitFlag};
 use crate::bus::Bus;
+use crate::clone;
 use crate::events::{EventSender, MachineEvent};
 use crate::state::{CpuState, MsrList};
 
@@ -81,6 +82,7 @@ impl VcpuLoop {
 
     /// Runs until told to finish. Returns the vCPU, so that it outlives the last kick.
     pub(super) fn run(mut self) -> VcpuFd {
+        clone::keep_signal_stack_from_children();
         let mut state = State::Parked;
         loop {
             state = match state {

@@ -14,7 +14,7 @@ use crate::snapshot::SnapshotId;
 /// Looks at what this process has in memory. The guest stands still.
 pub(crate) fn record(
     memory: &GuestMemory,
-    pages: &PageSource,
+    pages: PageSource<'_>,
     snapshot: SnapshotId,
 ) -> Result<WorkingSet, WorkingSetError> {
     let mut set = WorkingSet {

@@ -5,6 +5,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::*;
 use crate::memory::{self, PageSource};
+use crate::proc::Proc;
 
 const PAGE: u64 = 4096;
 
@@ -17,7 +18,7 @@ fn what_was_written_and_what_was_read_are_told_apart() {
     memory.write_slice(&[1; 4097], GuestAddress(6 * PAGE)).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress(0x200 * PAGE)).unwrap(), 0);
     let snapshot = SnapshotId::new().unwrap();
-    let set = record(&memory, &PageSource::open().unwrap(), snapshot).unwrap();
+    let set = record(&memory, PageSource(&Proc::open_self().unwrap()), snapshot).unwrap();
     assert_eq!(set.written, [PageRange { first: 5, count: 3 }]);
     let read = |page: u32| {
         set.read
@@ -56,7 +57,7 @@ fn populated_pages_are_there_and_hold_what_the_file_holds() {
         read: Vec::new(),
     };
     populate(&set, &memory);
-    let found = record(&memory, &PageSource::open().unwrap(), set.snapshot).unwrap();
+    let found = record(&memory, PageSource(&Proc::open_self().unwrap()), set.snapshot).unwrap();
     assert_eq!(found.written, set.written);
     assert_eq!(memory.read_obj::<u8>(GuestAddress(4 * PAGE)).unwrap(), 7);
     assert_eq!(memory.read_obj::<u8>(GuestAddress(5 * PAGE)).unwrap(), 0);
