@@ -47,7 +47,6 @@ struct Setup {
     region: Option<&'static str>,
     boot: Boot,
     pools: Pools,
-    memory: MemoryLimits,
 }
 
 /// Every sandbox is booted.
@@ -81,11 +80,6 @@ impl Default for Setup {
             region: None,
             boot: Boot::Normal,
             pools: no_pools(),
-            memory: MemoryLimits {
-                budget_mib: 4096,
-                floor_mib: 0,
-                probe: || None,
-            },
         }
     }
 }
@@ -114,7 +108,11 @@ impl Daemon {
             templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
             vcpus: 1,
             ram_mib: 512,
-            memory: setup.memory,
+            memory: MemoryLimits {
+                budget_mib: 4096,
+                floor_mib: 0,
+                probe: || None,
+            },
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,

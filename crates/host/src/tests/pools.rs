@@ -1,12 +1,11 @@
 //! Snapshots, zygotes and pools.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::PoolState;
 
 use super::{Boot, Daemon, Setup, eventually, pool_of};
-use crate::MemoryLimits;
 use crate::simulation::{Faults, Simulation};
 
 /// What `/v1/capacity` says of the default template.
@@ -252,33 +251,5 @@ async fn pools_give_way_to_what_somebody_wants() {
     let path = format!("/v1/sandboxes/{}", whole.json()["id"].as_str().unwrap());
     daemon.delete(&path).await;
     eventually("the pool is full", || pool(&daemon).size == 4).await;
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn when_memory_runs_short_pools_are_emptied_and_nothing_is_admitted_until_there_is_more() {
-    static AVAILABLE_MIB: AtomicU64 = AtomicU64::new(2000);
-    let setup = Setup {
-        memory: MemoryLimits {
-            budget_mib: 4096,
-            floor_mib: 256,
-            probe: || Some(AVAILABLE_MIB.load(Ordering::SeqCst)),
-        },
-        ..setup(3)
-    };
-    let daemon = Daemon::with(setup).await;
-    eventually("the pool is full", || pool(&daemon).size == 3).await;
-    let sandbox = daemon.sandbox().await;
-    AVAILABLE_MIB.store(200, Ordering::SeqCst);
-    eventually("the pool is empty", || pool(&daemon).size == 0).await;
-    let refused = daemon.post("/v1/sandboxes", "{}").await;
-    assert_eq!((refused.status, refused.code().as_str()), (503, "no_capacity"));
-    assert!(refused.text().contains("200 MiB available"), "{}", refused.text());
-    let refused = daemon.post(&format!("{sandbox}/fork"), r#"{"n":2}"#).await;
-    assert_eq!((refused.status, refused.code().as_str()), (503, "no_capacity"));
-    assert_eq!(daemon.says(&sandbox, "echo well").await, "well");
-    AVAILABLE_MIB.store(2000, Ordering::SeqCst);
-    eventually("the pool is full", || pool(&daemon).size == 3).await;
-    assert_eq!(daemon.fork(&sandbox, 2).await.len(), 2);
     daemon.stop().await;
 }
