@@ -223,6 +223,14 @@ impl Disk {
         self.layers.seal(layer);
     }
 
+    /// What is on the disk now will be on clones of it as well: from now on it writes to `layer`, unless nothing has
+    /// been written that they could share.
+    pub fn share(&mut self, layer: File) {
+        if self.layer_bytes() > 0 {
+            self.seal(layer);
+        }
+    }
+
     /// What a clone of the disk shares with it, and so must be kept by a process that is forked.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.layers.descriptors().chain([self.base.as_raw_fd()])

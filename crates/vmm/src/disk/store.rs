@@ -46,6 +46,23 @@ impl LayerStore {
         self.free = Extents::default();
     }
 
+    /// The same layers in another process, as fork(2) makes them.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn forked(&self) -> io::Result<Self> {
+        let layers = self.layers.iter().map(|layer| {
+            Ok(Layer {
+                first: layer.first,
+                live: layer.live,
+                file: layer.file.try_clone()?,
+            })
+        });
+        Ok(Self {
+            layers: layers.collect::<io::Result<_>>()?,
+            next: self.next,
+            free: self.free.clone(),
+        })
+    }
+
     /// The only layer's file holds this many blocks already.
     pub(super) fn fill(&mut self, blocks: u32) {
         self.next = blocks.min(NUMBERS);

@@ -93,6 +93,16 @@ impl Driver {
         events
     }
 
+    /// The same driver, as far as it has come, with a copy of its memory and another device.
+    pub fn moved_to(&self, device: MmioDevice, memory: GuestMemory, irq: EventFd) -> Self {
+        Self {
+            device,
+            memory,
+            irq,
+            queues: self.queues.clone(),
+        }
+    }
+
     pub fn get(&self, register: u32) -> u32 {
         let mut word = [0xff; 4];
         self.device.read(register.into(), &mut word);

@@ -219,12 +219,11 @@ impl VirtioDevice for Block {
     }
 
     fn share(&mut self, files: &mut OwnFiles) {
-        // What nobody shares need not be sealed.
-        if self.disk.layer_bytes() > 0
-            && let Some(layer) = files.layer.take()
-        {
-            self.disk.seal(layer);
-            self.counters.layer_bytes.store(0, Ordering::Relaxed);
+        if let Some(layer) = files.layer.take() {
+            self.disk.share(layer);
+            self.counters
+                .layer_bytes
+                .store(self.disk.layer_bytes(), Ordering::Relaxed);
         }
     }
 

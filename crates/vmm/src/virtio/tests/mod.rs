@@ -1,6 +1,7 @@
 //! The devices as a guest meets them: registers, rings in memory, and an event loop in a thread of its own.
 
 mod block;
+mod clone;
 mod rng;
 mod transport;
 mod vsock;
