@@ -19,6 +19,7 @@
 //! other.
 
 mod fork;
+mod gate;
 mod sweep;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ pub(crate) use sweep::close_all_but;
 use crate::session::Session;
 use crate::virtio::OwnFiles;
 use fork::Forked;
+use gate::Gate;
 
 /// Clones that were asked for, with everything they need.
 #[derive(Debug)]
@@ -142,10 +144,20 @@ pub(crate) fn deliver(order: Order, session: &mut Session) -> Delivered {
         layer: Some(layer),
         vsock: None,
     });
+    let gate = match Gate::new() {
+        Ok(gate) => gate,
+        Err(error) => {
+            let error = Some(format!("the host has no pipe left: {error}"));
+            return Delivered::Parent { pids, error };
+        }
+    };
     for files in clones {
         match fork::fork() {
             Ok(Forked::Parent { child }) => pids.push(child),
-            Ok(Forked::Child) => return Delivered::Child(Box::new(Birth { files, config })),
+            Ok(Forked::Child) => {
+                gate.wait();
+                return Delivered::Child(Box::new(Birth { files, config }));
+            }
             Err(error) => {
                 let error = Some(format!("the host makes no further process: {error}"));
                 return Delivered::Parent { pids, error };

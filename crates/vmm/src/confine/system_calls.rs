@@ -88,6 +88,7 @@ const MAIN_THREAD: &[i64] = &[
     libc::SYS_mincore,
     libc::SYS_mremap,
     libc::SYS_nanosleep,
+    libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_poll,
     libc::SYS_preadv,
