@@ -16,7 +16,7 @@ const CONNECT_ANSWER_MAX: usize = 32;
 
 /// How late a guest's clock may be, and how often it is told on a host that is too busy for that.
 const CLOCK_ERROR_MAX: Duration = Duration::from_millis(4);
-const CLOCK_TRIES: u32 = 4;
+const CLOCK_TRIES: u32 = 8;
 
 /// Hex digits of an id that go into a host name: enough to tell sandboxes apart in a prompt.
 const HOSTNAME_DIGITS: usize = 12;
