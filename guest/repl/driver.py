@@ -61,6 +61,9 @@ null = None
 space = None
 # True exactly while user code runs; an interrupt at any other time has come too late and is dropped.
 armed = False
+# Depth of reseeding, during which an interrupt is put off.
+reseeding = 0
+interrupted = False
 # `from __future__ import …` stays in force for later runs, as in a REPL.
 future_flags = 0
 future_mask = 0
@@ -427,7 +430,10 @@ def flush_theirs(stream):
 
 
 def on_interrupt(signum, frame):
-    if armed:
+    global interrupted
+    if reseeding:
+        interrupted = True
+    elif armed:
         raise KeyboardInterrupt
 
 
@@ -454,28 +460,54 @@ def recording(register_at_fork):
 def on_reseed(signum, frame):
     """The machine has been cloned and the kernel's randomness is fresh: draw from it.
 
-    A signal, so that it also works in the middle of a run. Without the acknowledgement the host destroys the clone.
+    A signal, so that it also works in the middle of a run. Without an acknowledgement the host destroys the clone, or
+    the agent this process.
     """
+    global reseeding, interrupted
+    reseeding += 1
     try:
-        reseed()
-    except BaseException:
-        return
-    acknowledgements.send(b"\1")
+        try:
+            # Read first: what is drawn from here on is newer than the request.
+            asked = acknowledgements.recv(4096, socket.MSG_DONTWAIT)
+        except OSError:
+            asked = b""
+        try:
+            reseed()
+            outcome = 1
+        except BaseException:
+            outcome = 0
+        if asked:
+            acknowledgements.send(bytes((asked[-1], outcome)))
+    finally:
+        reseeding -= 1
+    if interrupted and not reseeding:
+        interrupted = False
+        on_interrupt(signum, frame)
 
 
 def reseed():
     random.seed()
     modules = sys.modules
     numpy_random = modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    # Not there yet while it is being imported.
+    if hasattr(numpy_random, "seed"):
+        try:
+            numpy_random.seed()
+        except TypeError:
+            # User code has chosen another generator, which can only be made anew.
+            numpy_random.set_bit_generator(type(numpy_random.get_bit_generator())())
     ssl = modules.get("_ssl")
     if ssl is not None:
         # OpenSSL notices a fork by its process id, which a cloned machine keeps.
         ssl.RAND_add(os.urandom(32), 32.0)
+    tempfile = modules.get("tempfile")
+    if tempfile is not None:
+        # It too goes by the process id.
+        tempfile._name_sequence = None
     for callback in clone_callbacks:
         # Unlike after os.fork() all threads live on, so the standard library's hooks, which reset locks, must not run.
-        module = (getattr(callback, "__module__", None) or "").partition(".")[0]
+        function = getattr(callback, "func", callback)
+        module = (getattr(function, "__module__", None) or "").partition(".")[0]
         if module and module not in sys.stdlib_module_names:
             callback()
 

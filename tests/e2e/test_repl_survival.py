@@ -172,6 +172,9 @@ def test_a_background_job_of_bash_does_not_hold_up_the_call(rough: Sandbox) -> N
 
 def test_killing_everything_that_can_be_killed_costs_the_repl_and_not_the_sandbox(rough: Sandbox) -> None:
     rough.run_code("kill -9 -1", language="bash")
+    # Whichever run finds the interpreter dead says so: its variables are lost. It may have been started anew by then.
+    after = rough.run_code("print('alive')")
+    assert after.stdout == "alive" or "the Python process ended" in after.stderr
     assert_alive(rough)
     assert rough.run_code("kill -9 1; echo still $?", language="bash").stdout == "still 0"
     assert_alive(rough)

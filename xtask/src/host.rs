@@ -27,6 +27,8 @@ pub(crate) struct PrivateHost {
     pub(crate) podflare: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) url: String,
+    /// `software` or `hardware`.
+    pub(crate) kind: String,
 }
 
 pub(crate) fn up(arguments: &[String]) -> Result<()> {
@@ -53,22 +55,30 @@ pub(crate) fn url(podflare: &Path, arguments: &[&str]) -> Result<String> {
 
 impl PrivateHost {
     pub(crate) fn start(podflare: PathBuf, name: &str, port: u16) -> Result<Self> {
+        Self::start_with(podflare, name, port, &[])
+    }
+
+    /// With further arguments of `podflare up`.
+    pub(crate) fn start_with(podflare: PathBuf, name: &str, port: u16, arguments: &[String]) -> Result<Self> {
         let state = target().join(name).join("state");
         let mut host = Self {
             podflare,
             state,
             url: String::new(),
+            kind: String::new(),
         };
         // A run that was killed may have left one; it would hold the port.
         drop(output(&mut host.command("down")));
-        execute(host.command("up").args(["--port", &port.to_string()]))?;
+        let mut up = host.command("up");
+        execute(up.args(["--port", &port.to_string()]).args(arguments))?;
         let text = output(host.command("status").arg("--json"))?;
         let status: serde_json::Value =
             serde_json::from_str(&text).context("`podflare status --json` did not print JSON")?;
-        status["url"]
-            .as_str()
-            .context("`podflare status --json` names no url")?
-            .clone_into(&mut host.url);
+        let field = |name: &str| {
+            let value = status[name].as_str().map(str::to_owned);
+            value.with_context(|| format!("`podflare status --json` names no {name}"))
+        };
+        (host.url, host.kind) = (field("url")?, field("kind")?);
         Ok(host)
     }
 

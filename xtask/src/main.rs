@@ -3,6 +3,7 @@
 //! Continuous integration calls these commands too and holds no logic of its own.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod binaries;
 mod demo;
 mod host;
@@ -45,6 +46,8 @@ enum Task {
     Lint,
     /// Build the static release binaries and print the folder they are in
     Build,
+    /// Measure what the host's operations cost, against the targets and the last time
+    Bench(bench::Options),
     /// Many consecutive starts of the software host on a busy machine, then a long self-checking load
     Soak(host::SoakOptions),
 }
@@ -71,6 +74,7 @@ fn run(task: Task) -> Result<()> {
             shell::say(&folder.display().to_string());
             Ok(())
         }
+        Task::Bench(options) => bench::run(&options),
         Task::Soak(options) => host::soak(&options),
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_proto::{AGENT_PORT, READY_PORT};
-use guest::{Config, Guest, Reaping, Services, StartError, announce, init};
+use guest::{Config, Guest, IdentityError, Reaping, Services, StartError, announce, init};
 use pod_types::ErrorChain;
 use thiserror::Error;
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
@@ -28,6 +28,8 @@ enum MachineError {
     Boot(#[source] init::BootError),
     #[error("the template is not usable")]
     Template(#[source] TemplateError),
+    #[error("cannot prepare for an identity")]
+    Identity(#[source] IdentityError),
     #[error("cannot listen on vsock port {AGENT_PORT}")]
     Listen(#[source] io::Error),
     #[error("cannot start the services")]
@@ -57,11 +59,14 @@ pub(crate) fn run() -> ExitCode {
 
 fn begin() -> Result<Arc<Services>, MachineError> {
     init::boot().map_err(MachineError::Boot)?;
+    let template = template::read().map_err(MachineError::Template)?;
     let config = Config {
-        imports: template::imports().map_err(MachineError::Template)?,
+        imports: template.imports,
+        warm_up: template.warm_up,
         ..Config::guest()
     };
-    let services = Services::start(config, Guest, Reaping::Everything).map_err(MachineError::Services)?;
+    let system = Guest::new().map_err(MachineError::Identity)?;
+    let services = Services::start(config, system, Reaping::Everything).map_err(MachineError::Services)?;
     let listener =
         VsockListener::bind_with_cid_port(VMADDR_CID_ANY, AGENT_PORT).map_err(MachineError::Listen)?;
     services.serve(listener).map_err(MachineError::Serve)?;

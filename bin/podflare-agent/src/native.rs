@@ -29,7 +29,7 @@ struct Arguments {
     /// Working directory and HOME of what runs; the current directory by default.
     #[arg(long)]
     home: Option<PathBuf>,
-    /// Import into the REPL at its start, e.g. `numpy as np`; may be repeated.
+    /// Load into the REPL at its start, e.g. `json` or, to bind a name, `numpy as np`; may be repeated.
     #[arg(long = "import", value_name = "NAME")]
     imports: Vec<String>,
 }

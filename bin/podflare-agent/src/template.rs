@@ -6,15 +6,18 @@ use std::io;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Optional; `{"imports": ["pandas as pd", "numpy"]}`.
+/// Optional; `{"imports": ["pandas as pd", "json"], "warm_up": ["pd.DataFrame()"]}`.
 const PATH: &str = "/etc/podflare/template.json";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Template {
-    /// Imported into the REPL before it is ready, each as it would follow `import`.
+pub(crate) struct Template {
+    /// Loaded into the REPL before it is ready, each as it would follow `import`; a name is bound only with `as`.
     #[serde(default)]
-    imports: Vec<String>,
+    pub(crate) imports: Vec<String>,
+    /// Python statements run after that, which leave no names.
+    #[serde(default)]
+    pub(crate) warm_up: Vec<String>,
 }
 
 #[derive(Debug, Error)]
@@ -25,17 +28,12 @@ pub(crate) enum TemplateError {
     Parse(#[source] serde_json::Error),
 }
 
-pub(crate) fn imports() -> Result<Vec<String>, TemplateError> {
+pub(crate) fn read() -> Result<Template, TemplateError> {
     match fs::read(PATH) {
-        Ok(text) => parse(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(text) => serde_json::from_slice(&text).map_err(TemplateError::Parse),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Template::default()),
         Err(error) => Err(TemplateError::Read(error)),
     }
-}
-
-fn parse(text: &[u8]) -> Result<Vec<String>, TemplateError> {
-    let template: Template = serde_json::from_slice(text).map_err(TemplateError::Parse)?;
-    Ok(template.imports)
 }
 
 #[cfg(test)]
@@ -44,11 +42,12 @@ mod tests {
 
     #[test]
     fn a_misspelt_template_is_refused() {
+        let parse = |text| serde_json::from_str::<Template>(text);
         assert_eq!(
-            parse(br#"{"imports": ["numpy as np"]}"#).unwrap(),
+            parse(r#"{"imports": ["numpy as np"]}"#).unwrap().imports,
             ["numpy as np"]
         );
-        assert!(parse(b"{}").unwrap().is_empty());
-        assert!(parse(br#"{"import": []}"#).is_err());
+        assert!(parse("{}").unwrap().imports.is_empty());
+        assert!(parse(r#"{"import": []}"#).is_err());
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
+/// More VMs than any host holds.
+const POOL_MAX: u32 = 10_000;
+
 /// Runs sandboxes on this host and serves the Podflare HTTP API.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -35,6 +38,11 @@ pub(crate) struct Options {
     #[arg(long, env = "PODFLARE_VMM", value_name = "FILE")]
     pub(crate) vmm: Option<PathBuf>,
 
+    /// Let VM processes keep the daemon's rights, where the host does not allow them to be confined (as a user other
+    /// than root without user namespaces)
+    #[arg(long)]
+    pub(crate) unconfined: bool,
+
     /// Virtual CPUs of each sandbox
     #[arg(long, env = "PODFLARE_VCPUS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) vcpus: u8,
@@ -51,8 +59,16 @@ pub(crate) struct Options {
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) boot_concurrency: u32,
 
+    /// VMs that wait ready for the next sandboxes of a template; for templates not named it depends on the memory
+    #[arg(long, env = "PODFLARE_POOL", value_parser = pool_size, value_delimiter = ',', value_name = "TEMPLATE=COUNT")]
+    pub(crate) pool: Vec<(String, u32)>,
+
+    /// Boot every sandbox, instead of cloning it from a snapshot of its template
+    #[arg(long, env = "PODFLARE_BOOT_ONLY", value_parser = BoolishValueParser::new())]
+    pub(crate) boot_only: bool,
+
     /// Seconds a VM may take to boot
-    #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "300", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) boot_deadline: Duration,
 
     /// Seconds that runs may go on after a request to stop; a second request cuts them short
@@ -92,6 +108,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+fn pool_size(text: &str) -> Result<(String, u32), String> {
+    let parsed = text.trim().split_once('=').and_then(|(template, count)| {
+        let count = count.parse().ok().filter(|count| *count <= POOL_MAX)?;
+        (!template.is_empty()).then(|| (template.to_owned(), count))
+    });
+    parsed.ok_or_else(|| format!("expected a template and a count up to {POOL_MAX}, as in default=4"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +124,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pool_size_is_a_template_and_a_count() {
+        assert_eq!(pool_size("default=4"), Ok(("default".to_owned(), 4)));
+        for wrong in ["", "4", "=4", "default=", "default=-1", "default=10001"] {
+            assert!(pool_size(wrong).is_err(), "{wrong}");
+        }
     }
 }

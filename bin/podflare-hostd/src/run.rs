@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use host::{
-    Api, Auth, AuthConfig, AuthConfigError, Host, HostConfig, Mode, OpenError, TemplateError, Templates,
-    Timing, VmmProgram, memory_available_mib, serve,
+    Api, Auth, AuthConfig, AuthConfigError, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools,
+    TemplateError, Templates, Timing, VmmProgram, memory_available_mib, serve,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
@@ -19,8 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
 
-/// Of the memory available at the start, what is left to the host itself, in MiB.
+/// What is left to the host itself, in MiB: of the memory available at the start, and at any time later.
 const HOST_RESERVE_MIB: u64 = 256;
+
+/// A zygote makes one clone after the other, so that more would only wait for it.
+const REFILLS_MAX: usize = 4;
 
 /// More threads than this make the daemon no faster: it copies between sockets.
 const WORKERS_MAX: usize = 4;
@@ -87,7 +90,7 @@ async fn serve_until_signal(options: Options, auth: Auth) -> Result<(), RunError
         done.clone(),
     ));
     let vmm = Arc::new(vmm(&options)?);
-    let budget = config.memory_budget_mib;
+    let budget = config.memory.budget_mib;
     // Clearing what a dead daemon has left takes its time; health checks are answered meanwhile.
     let opened = tokio::task::spawn_blocking(move || Host::open(config, vmm)).await;
     let host = opened
@@ -143,7 +146,12 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
         templates,
         vcpus: options.vcpus,
         ram_mib: options.ram_mib,
-        memory_budget_mib: budget,
+        memory: MemoryLimits {
+            budget_mib: budget,
+            floor_mib: HOST_RESERVE_MIB,
+            probe: memory_available_mib,
+        },
+        pools: pools(options),
         boots_at_once: options.boot_concurrency,
         runs_per_sandbox: 64,
         region: options.region.clone(),
@@ -156,6 +164,16 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
     })
 }
 
+/// A refill has a CPU to itself; at most half of them are taken by what nobody waits for.
+fn pools(options: &Options) -> Pools {
+    let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+    Pools {
+        snapshots: !options.boot_only,
+        sizes: options.pool.iter().cloned().collect(),
+        refills_at_once: u32::try_from((cpus / 2).clamp(1, REFILLS_MAX)).unwrap_or(1),
+    }
+}
+
 fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
     let path = match &options.vmm {
         Some(path) => path.clone(),
@@ -164,7 +182,7 @@ fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
             .with_file_name("podflare-vmm"),
     };
     match path.canonicalize() {
-        Ok(path) => Ok(VmmProgram { path }),
+        Ok(path) => Ok(VmmProgram::new(path, !options.unconfined)),
         Err(source) => Err(RunError::Vmm { path, source }),
     }
 }

@@ -4,19 +4,22 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand};
 use thiserror::Error;
 use vmm_proto::{CodecError, Command, Event, FromVmm, Outcome, Request, VERSION};
+
+use crate::clone::{self, CloneArguments, CloneError};
 
 #[derive(Debug, Args)]
 pub(crate) struct ControlArguments {
     /// Directory of the VM
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Debug, Subcommand)]
 enum Action {
     Pause,
     Resume,
@@ -25,6 +28,8 @@ enum Action {
     Stop,
     /// Wait for the VM's end and print the report
     Wait,
+    /// Make copies of the VM that go on where it is
+    Clone(CloneArguments),
 }
 
 #[derive(Debug, Error)]
@@ -41,17 +46,24 @@ pub(crate) enum ControlError {
     Codec(#[source] CodecError),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("cannot prepare the clones")]
+    Clone(#[source] CloneError),
 }
 
 /// Returns what there is to print.
 pub(crate) fn run(arguments: &ControlArguments) -> Result<String, ControlError> {
     let mut stream = connect(&arguments.dir)?;
-    let command = match arguments.action {
+    let mut files = Vec::new();
+    let command = match &arguments.action {
         Action::Pause => Command::Pause,
         Action::Resume => Command::Resume,
         Action::Stats => Command::Stats,
         Action::Stop => Command::Stop,
         Action::Wait => return wait(&mut stream),
+        Action::Clone(clone) => {
+            files = clone.files().map_err(ControlError::Clone)?;
+            Command::Clone(clone.config())
+        }
     };
     let request = Request {
         version: VERSION,
@@ -59,13 +71,17 @@ pub(crate) fn run(arguments: &ControlArguments) -> Result<String, ControlError> 
         command,
     };
     let bytes = vmm_proto::encode(&request).map_err(ControlError::Codec)?;
-    stream.write_all(&bytes).map_err(ControlError::Broken)?;
+    let sent = clone::send(&stream, &bytes, &files).map_err(ControlError::Broken)?;
+    stream
+        .write_all(bytes.get(sent..).unwrap_or_default())
+        .map_err(ControlError::Broken)?;
     loop {
         if let FromVmm::Reply(reply) = receive(&mut stream)? {
             return match reply.outcome {
                 Outcome::Done => Ok("done".to_owned()),
                 Outcome::Stats(stats) => Ok(format!("{stats:#?}")),
-                Outcome::Failed(why) => Err(ControlError::Refused(why)),
+                Outcome::Cloned(report) => Ok(format!("{report:#?}")),
+                Outcome::Failed(why) | Outcome::Unusable(why) => Err(ControlError::Refused(why)),
             };
         }
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod clone;
 mod control;
 
 use std::io::{self, Write as _};
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use pod_types::ErrorChain;
+use vmm::confine::{Confinement, UserId};
 use vmm::{MainLoop, RunError};
 use vmm_proto::{EndCause, EndReport};
 
@@ -31,6 +33,9 @@ enum Command {
         /// Directory of this VM; must exist
         #[arg(long)]
         dir: PathBuf,
+        /// Before the guest runs, give up every right: the directory becomes the root, and root becomes this user
+        #[arg(long, value_name = "UID")]
+        confine_as: Option<u32>,
     },
     /// Say as JSON whether this host can run an ordinary guest; to be run under a time limit
     Probe,
@@ -42,8 +47,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run { dir } => {
-            run(&dir.join("control.sock")).map_or_else(|error| fail(&error), |report| end(&report))
+        Command::Run { dir, confine_as } => {
+            run(dir, confine_as).map_or_else(|error| fail(&error), |report| end(&report))
         }
         Command::Boot(arguments) => {
             boot::run(&arguments).map_or_else(|error| fail(&error), |report| end(&report))
@@ -73,10 +78,14 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(socket: &std::path::Path) -> Result<EndReport, RunError> {
+fn run(dir: PathBuf, confine_as: Option<u32>) -> Result<EndReport, RunError> {
     let mut main_loop = MainLoop::new()?;
-    main_loop.listen(socket)?;
-    main_loop.run()
+    main_loop.listen(&dir.join("control.sock"))?;
+    let confinement = confine_as.map_or(Confinement::Off, |user| Confinement::Wanted {
+        dir,
+        user: UserId(user),
+    });
+    main_loop.confined(confinement).run()
 }
 
 fn end(report: &EndReport) -> ExitCode {

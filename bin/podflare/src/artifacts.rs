@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{
     BuildOptions, DEFAULT_ROOTFS_GIB, ImageError, ImageStore, Kernel, MirrorSetting, Progress, Rootfs,
-    RootfsRequest, Template,
+    RootfsRequest, Template, TemplateError,
 };
 use pod_types::ErrorChain;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ use crate::settings::Directories;
 /// Size of the software host's state disk, in GiB. It is sparse: only what sandboxes write takes room.
 const STATE_DISK_GIB: u32 = 64;
 
-/// Templates every host has.
-const TEMPLATES: [&str; 1] = ["default"];
+/// The template every host has.
+pub(crate) const DEFAULT_TEMPLATE: &str = "default";
 
 /// Where the built things are. All but the state disk lie in the cache under digests of what they are made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub(crate) struct Request<'a> {
     pub(crate) kind: HostKind,
     pub(crate) directories: &'a Directories,
     pub(crate) binaries: &'a Binaries,
+    /// Names of templates; the default one is always there.
+    pub(crate) templates: &'a [String],
     pub(crate) ca_certificates: &'a [PathBuf],
     /// Build anew what is there, for today's security updates.
     pub(crate) refresh: bool,
@@ -53,10 +55,7 @@ impl Artifacts {
         let options = request.build_options();
         let store = open_store(request.directories)?;
         let kernel = store.kernel(&options).map_err(build_failure)?;
-        let rootfs = TEMPLATES
-            .into_iter()
-            .map(|name| rootfs(&store, name, request.ca_certificates, &options))
-            .collect::<Result<Vec<_>, _>>()?;
+        let rootfs = build_rootfs(&store, request.templates, request.ca_certificates, &options)?;
         let guest_initrd = store
             .guest_initrd(&kernel, &request.binaries.agent)
             .map_err(build_failure)?;
@@ -138,30 +137,43 @@ impl<'a> Request<'a> {
     }
 }
 
-fn open_store(directories: &Directories) -> Result<ImageStore, Failure> {
+pub(crate) fn open_store(directories: &Directories) -> Result<ImageStore, Failure> {
     ImageStore::open(&directories.cache).map_err(|error| Failure::because("cache", &error))
 }
 
-fn rootfs(
+/// Finds or builds the root file systems of these templates and of the default one.
+pub(crate) fn build_rootfs(
     store: &ImageStore,
-    name: &str,
+    names: &[String],
     extra_certificates: &[PathBuf],
     options: &BuildOptions<'_>,
-) -> Result<Rootfs, Failure> {
-    let template = Template::built_in(name)
-        .map_err(|error| Failure::because("template", &error))?
-        .ok_or_else(|| {
-            Failure::new(
-                "template",
-                format!("the template `{name}` is not part of this program"),
-            )
-        })?;
+) -> Result<Vec<Rootfs>, Failure> {
+    let others = names
+        .iter()
+        .map(String::as_str)
+        .filter(|&name| name != DEFAULT_TEMPLATE);
+    let names: Vec<_> = [DEFAULT_TEMPLATE].into_iter().chain(others).collect();
     let request = RootfsRequest {
-        template: &template,
+        templates: &templates(&names)?,
         size_gib: DEFAULT_ROOTFS_GIB,
         extra_certificates,
     };
     store.rootfs(&request, options).map_err(build_failure)
+}
+
+/// The templates of these names, each once.
+pub(crate) fn templates(names: &[&str]) -> Result<Vec<Template>, Failure> {
+    let mut found: Vec<Template> = Vec::new();
+    for name in names {
+        let template = Template::built_in(name).map_err(|error| match error {
+            TemplateError::Unknown { .. } => Failure::usage(error.to_string()),
+            error => Failure::because("template", &error),
+        })?;
+        if !found.contains(&template) {
+            found.push(template);
+        }
+    }
+    Ok(found)
 }
 
 /// A directory with the names a host daemon looks for, pointing into the cache.
@@ -190,7 +202,7 @@ fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     fs::rename(new, link)
 }
 
-fn build_failure(error: ImageError) -> Failure {
+pub(crate) fn build_failure(error: ImageError) -> Failure {
     let text = ErrorChain(&error).to_string();
     let failure = Failure::new("image", format!("cannot build the images: {text}"));
     // Most errors of the builder say themselves what to do.

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    #[command(subcommand)]
+    Image(image::Command),
     #[command(subcommand)]
     Machine(machine::Command),
     Version(version::Args),

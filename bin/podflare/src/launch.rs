@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softhost::{HostKind, HostSetting, Limits, RunDir, Settings};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, DEFAULT_TEMPLATE};
 use crate::binaries::Binaries;
 use crate::failure::Failure;
 use crate::settings::Directories;
@@ -22,11 +22,13 @@ const FILE: &str = "launch.json";
 
 /// Variables of the caller that the host daemon gets. Some are secret: they are inherited by the supervisor, and only
 /// a digest of them is written down.
-const PASSED_ON: [&str; 8] = [
+const PASSED_ON: [&str; 10] = [
     "PODFLARE_API_KEYS",
     "PODFLARE_AUTH_DISABLED",
     "PODFLARE_REGION",
     "PODFLARE_PUBLIC_URL",
+    "PODFLARE_POOL",
+    "PODFLARE_BOOT_ONLY",
     "PODFLARE_LOG",
     "PODFLARE_LOG_FORMAT",
     "RUST_LOG",
@@ -53,8 +55,21 @@ pub(crate) struct Options {
     pub(crate) memory_mib: Option<u32>,
     /// Memory of a sandbox that asks for none, in MiB.
     pub(crate) ram_mib: Option<u32>,
+    /// Sizes of pools, each `template=count`.
+    #[serde(default)]
+    pub(crate) pool: Vec<String>,
     /// PEM files and directories of them that sandboxes trust.
     pub(crate) ca_certificates: Vec<PathBuf>,
+    /// Names of the templates besides the default one.
+    #[serde(default)]
+    pub(crate) templates: Vec<String>,
+}
+
+impl Options {
+    /// Whether the host makes sandboxes from that template.
+    pub(crate) fn offers(&self, template: &str) -> bool {
+        template == DEFAULT_TEMPLATE || self.templates.iter().any(|name| name == template)
+    }
 }
 
 /// SHA-256 in hexadecimal.
@@ -117,6 +132,7 @@ impl Launch {
                 "the sandboxes' memory",
                 self.options.ram_mib != running.options.ram_mib,
             ),
+            ("the pools' sizes", self.options.pool != running.options.pool),
             ("podflare-hostd", self.digests.hostd != running.digests.hostd),
             ("podflare-vmm", self.digests.vmm != running.digests.vmm),
             ("the images", self.artifacts.differ_from(&running.artifacts)),
@@ -141,6 +157,8 @@ impl Launch {
             .options
             .ram_mib
             .map(|ram_mib| ["--ram-mib".to_owned(), ram_mib.to_string()]);
+        let pools = self.options.pool.iter();
+        let pools = pools.map(|pool| ["--pool".to_owned(), pool.clone()]);
         Settings {
             run_dir: directories.run.clone(),
             port: self.options.port,
@@ -150,7 +168,7 @@ impl Launch {
                 HostKind::Hardware => HostSetting::Hardware,
                 HostKind::Software => HostSetting::Software,
             },
-            hostd_arguments: ram.into_iter().flatten().collect(),
+            hostd_arguments: ram.into_iter().chain(pools).flatten().collect(),
             hostd_environment: environment(),
             limits: Limits::default(),
         }

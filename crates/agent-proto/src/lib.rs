@@ -13,6 +13,9 @@
 //!  │                            Exit{code} │   the connection is free again
 //! ```
 //!
+//! A connection that is reset, and not closed, means to the agent that its machine has been cloned: the run in progress
+//! goes on without a client, see [`Request::Follow`].
+//!
 //! A request that cannot be carried out is answered with [`Reply::Failed`], after which the connection is free
 //! too. A frame that breaks the protocol ends the connection. Both sides treat the other as hostile: lengths are
 //! capped before anything is allocated, and a frame is decoded whole before any of it is acted on.
@@ -29,12 +32,12 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::fuzz_messages;
 pub use message::{
-    Decoded, ExecRequest, Exit, Failure, FailureCode, Identity, Language, MessageError, Ready, Reply,
-    Request, Welcome,
+    DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode,
+    Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Welcome,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// vsock port on which the agent listens in the guest.
 pub const AGENT_PORT: u32 = 1024;

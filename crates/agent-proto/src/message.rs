@@ -22,6 +22,19 @@ pub enum Request {
     Ping,
     /// Stop everything, sync and power off; answered with [`Reply::Done`] when it has begun.
     PowerOff,
+    /// The time of day, in nanoseconds since the Unix epoch, and nothing else of [`Identity`]; answered with
+    /// [`Reply::Done`].
+    Clock { wall_clock_ns: u64 },
+    /// List the files below some directories; answered with any number of [`Reply::Entries`] and then
+    /// [`Reply::Done`].
+    Inventory(Inventory),
+    /// SHA-256 of at most [`DIGEST_PATHS_MAX`] regular files; answered with [`Reply::Digests`].
+    Digests { paths: Vec<Vec<u8>> },
+    /// The output of the run that this machine, being a clone, has carried on without its client: what is kept of
+    /// it since the clone, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such
+    /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
+    /// connection does not cancel it.
+    Follow,
 }
 
 /// What the agent answers.
@@ -35,6 +48,14 @@ pub enum Reply {
     Stderr(Vec<u8>),
     Exit(Exit),
     Failed(Failure),
+    /// Some of an [`Inventory`], in at most [`ENTRIES_BODY_MAX`] bytes of frame body.
+    Entries(Vec<Entry>),
+    /// In the order of the paths asked for; `None` for what is not a readable regular file any more.
+    Digests(Vec<Option<[u8; 32]>>),
+    /// In the output of a run that is followed: here so much was not kept.
+    Dropped {
+        bytes: u64,
+    },
 }
 
 /// A request or a reply, decoded.
@@ -104,7 +125,52 @@ pub enum FailureCode {
     Busy,
     /// The agent could not do it; our fault.
     Internal,
+    /// There is nothing of what the request names.
+    NotFound,
 }
+
+/// Which files to list. Symbolic links are not followed and file systems not crossed; the order is depth first,
+/// sorted by the bytes of the name. Nothing is locked: what changes meanwhile may be seen before or after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Absolute paths. Each is listed itself, then what is below it.
+    pub roots: Vec<String>,
+    /// Absolute paths that are left out, with all that is below them.
+    pub skip: Vec<String>,
+}
+
+/// One file of an inventory, as `lstat` sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Absolute; any bytes but NUL.
+    pub path: Vec<u8>,
+    pub kind: EntryKind,
+    /// Permission bits, set-id bits and sticky bit; not the type.
+    pub mode: u32,
+    pub size: u64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+    pub inode: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    File,
+    Directory,
+    Symlink,
+    /// A pipe, socket or device; these are never opened.
+    Other,
+}
+
+/// Longest body of [`Reply::Entries`], in bytes.
+pub const ENTRIES_BODY_MAX: usize = 64 * 1024;
+
+/// Most paths in one [`Request::Digests`].
+pub const DIGEST_PATHS_MAX: usize = 512;
+
+/// Longest body of a request that is a list of paths, in bytes: all of them of the length Linux allows (`PATH_MAX`),
+/// each with its own length in front. An element takes more room in memory than on the wire, hence the extra bound.
+pub const PATHS_BODY_MAX: usize = DIGEST_PATHS_MAX * (4096 + 2) + 8;
 
 /// Why bytes are not a message, or a message not a frame.
 #[derive(Debug, Error)]
@@ -121,6 +187,8 @@ pub enum MessageError {
     },
     #[error("{0} bytes follow the end of the message")]
     TrailingBytes(usize),
+    #[error("a list of paths of {0} bytes is over the limit of {PATHS_BODY_MAX}")]
+    PathsTooLong(usize),
 }
 
 mod kind {
@@ -129,6 +197,10 @@ mod kind {
     pub(super) const EXEC: u8 = 3;
     pub(super) const PING: u8 = 4;
     pub(super) const POWER_OFF: u8 = 5;
+    pub(super) const CLOCK: u8 = 6;
+    pub(super) const INVENTORY: u8 = 7;
+    pub(super) const DIGESTS_OF: u8 = 8;
+    pub(super) const FOLLOW: u8 = 9;
 
     pub(super) const WELCOME: u8 = 65;
     pub(super) const READY: u8 = 66;
@@ -137,13 +209,16 @@ mod kind {
     pub(super) const STDERR: u8 = 69;
     pub(super) const EXIT: u8 = 70;
     pub(super) const FAILED: u8 = 71;
+    pub(super) const ENTRIES: u8 = 72;
+    pub(super) const DIGESTS: u8 = 73;
+    pub(super) const DROPPED: u8 = 74;
 }
 
 impl Request {
     /// A whole frame.
     ///
     /// # Errors
-    /// The code is longer than a frame can carry.
+    /// The code is longer than a frame can carry, or the paths are than [`PATHS_BODY_MAX`].
     pub fn encode(&self) -> Decoded<Vec<u8>> {
         let from = Direction::HostToGuest;
         match self {
@@ -152,6 +227,10 @@ impl Request {
             Self::Exec(exec) => packed(kind::EXEC, exec, from),
             Self::Ping => framed(kind::PING, &[], from),
             Self::PowerOff => framed(kind::POWER_OFF, &[], from),
+            Self::Clock { wall_clock_ns } => packed(kind::CLOCK, wall_clock_ns, from),
+            Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
+            Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
+            Self::Follow => framed(kind::FOLLOW, &[], from),
         }
     }
 
@@ -168,6 +247,17 @@ impl Request {
             kind::EXEC => Ok(Self::Exec(unpacked(kind, body)?)),
             kind::PING => empty(body).map(|()| Self::Ping),
             kind::POWER_OFF => empty(body).map(|()| Self::PowerOff),
+            kind::CLOCK => Ok(Self::Clock {
+                wall_clock_ns: unpacked(kind, body)?,
+            }),
+            kind::INVENTORY | kind::DIGESTS_OF if body.len() > PATHS_BODY_MAX => {
+                Err(MessageError::PathsTooLong(body.len()))
+            }
+            kind::INVENTORY => Ok(Self::Inventory(unpacked(kind, body)?)),
+            kind::DIGESTS_OF => Ok(Self::Digests {
+                paths: unpacked(kind, body)?,
+            }),
+            kind::FOLLOW => empty(body).map(|()| Self::Follow),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -188,6 +278,9 @@ impl Reply {
             Self::Stderr(bytes) => framed(kind::STDERR, bytes, from),
             Self::Exit(exit) => packed(kind::EXIT, exit, from),
             Self::Failed(failure) => packed(kind::FAILED, failure, from),
+            Self::Entries(entries) => packed(kind::ENTRIES, entries, from),
+            Self::Digests(digests) => packed(kind::DIGESTS, digests, from),
+            Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
         }
     }
 
@@ -204,6 +297,11 @@ impl Reply {
             kind::STDERR => Ok(Self::Stderr(body)),
             kind::EXIT => Ok(Self::Exit(unpacked(kind, &body)?)),
             kind::FAILED => Ok(Self::Failed(unpacked(kind, &body)?)),
+            kind::ENTRIES => Ok(Self::Entries(unpacked(kind, &body)?)),
+            kind::DIGESTS => Ok(Self::Digests(unpacked(kind, &body)?)),
+            kind::DROPPED => Ok(Self::Dropped {
+                bytes: unpacked(kind, &body)?,
+            }),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -218,6 +316,15 @@ fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u
         body_len: frame.len() - HEADER_LEN,
     };
     frame[..HEADER_LEN].copy_from_slice(&header.encode(from).map_err(MessageError::Frame)?);
+    Ok(frame)
+}
+
+/// Refuses a list of paths that the other side would.
+fn bounded(frame: Vec<u8>) -> Decoded<Vec<u8>> {
+    let len = frame.len() - HEADER_LEN;
+    if len > PATHS_BODY_MAX {
+        return Err(MessageError::PathsTooLong(len));
+    }
     Ok(frame)
 }
 
@@ -247,91 +354,4 @@ fn empty(rest: &[u8]) -> Decoded<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn split(frame: &[u8], from: Direction) -> (u8, Vec<u8>) {
-        let header = Header::decode(frame[..HEADER_LEN].try_into().unwrap(), from).unwrap();
-        assert_eq!(header.body_len, frame.len() - HEADER_LEN);
-        (header.kind, frame[HEADER_LEN..].to_vec())
-    }
-
-    fn request() -> impl Strategy<Value = Request> {
-        let identity = (".*", any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>());
-        prop_oneof![
-            any::<u16>().prop_map(|version| Request::Hello { version }),
-            identity.prop_map(|(hostname, machine_id, wall_clock_ns, entropy)| {
-                Request::Identify(Identity {
-                    hostname,
-                    machine_id,
-                    wall_clock_ns,
-                    entropy,
-                })
-            }),
-            (any::<bool>(), any::<Option<u64>>(), ".*").prop_map(|(python, timeout_ms, code)| {
-                let language = if python { Language::Python } else { Language::Bash };
-                Request::Exec(ExecRequest {
-                    language,
-                    timeout_ms,
-                    code,
-                })
-            }),
-            Just(Request::Ping),
-            Just(Request::PowerOff),
-        ]
-    }
-
-    fn reply() -> impl Strategy<Value = Reply> {
-        prop_oneof![
-            (any::<u16>(), ".*").prop_map(|(version, build)| Reply::Welcome(Welcome { version, build })),
-            (any::<u16>(), any::<u64>())
-                .prop_map(|(version, uptime_ms)| Reply::Ready(Ready { version, uptime_ms })),
-            Just(Reply::Done),
-            any::<Vec<u8>>().prop_map(Reply::Stdout),
-            any::<Vec<u8>>().prop_map(Reply::Stderr),
-            any::<i32>().prop_map(|code| Reply::Exit(Exit { code })),
-            ".*".prop_map(|message| Reply::Failed(Failure {
-                code: FailureCode::Busy,
-                message
-            })),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn requests_survive_the_wire(request in request()) {
-            let (kind, body) = split(&request.encode().unwrap(), Direction::HostToGuest);
-            prop_assert_eq!(Request::decode(kind, &body).unwrap(), request);
-        }
-
-        #[test]
-        fn replies_survive_the_wire(reply in reply()) {
-            let (kind, body) = split(&reply.encode().unwrap(), Direction::GuestToHost);
-            prop_assert_eq!(Reply::decode(kind, body).unwrap(), reply);
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic_the_decoders(kind: u8, body: Vec<u8>) {
-            drop(Request::decode(kind, &body));
-            drop(Reply::decode(kind, body));
-        }
-    }
-
-    #[test]
-    fn bytes_after_a_message_are_refused() {
-        assert!(matches!(
-            Request::decode(kind::PING, &[0]),
-            Err(MessageError::TrailingBytes(1))
-        ));
-        let (kind, mut body) = split(
-            &Request::Hello { version: 1 }.encode().unwrap(),
-            Direction::HostToGuest,
-        );
-        body.push(7);
-        assert!(matches!(
-            Request::decode(kind, &body),
-            Err(MessageError::TrailingBytes(1))
-        ));
-    }
-}
+mod tests;

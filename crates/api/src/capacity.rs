@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
     pub memory: MemoryCapacity,
     pub sandboxes: SandboxCounts,
     pub execs: RunCapacity,
     pub templates: Vec<String>,
+    /// One for each template, in the same order.
+    #[serde(default)]
+    pub pools: Vec<PoolCapacity>,
 }
 
 /// Guest memory, in MiB.
@@ -15,6 +18,8 @@ pub struct Capacity {
 pub struct MemoryCapacity {
     /// Sum that all sandboxes together may have.
     pub budget_mib: u64,
+    /// What they count for: one that was booted for all of its memory, a clone for what clones of its kind were
+    /// measured to need of their own. VMs that wait in pools count like others.
     pub used_mib: u64,
     pub free_mib: u64,
     /// What the host's kernel calls available right now.
@@ -37,4 +42,61 @@ pub struct RunCapacity {
     pub per_sandbox_max: u32,
     /// VMs that may boot at the same time; further creates wait.
     pub boots_at_once_max: u32,
+}
+
+/// How creations from one template are served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolCapacity {
+    pub template: String,
+    pub state: PoolState,
+    /// Why there is no snapshot to clone from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// VMs that wait, ready to be handed out.
+    pub size: u32,
+    pub target: u32,
+    /// VMs that are being made for the pool right now.
+    pub filling: u32,
+    /// Creations that were served from the pool, and those that were not though its template and shape were right.
+    pub hits: u64,
+    pub misses: u64,
+    /// Hits of all of them, in hundredths of a percent.
+    pub pool_hit_rate_bp: u32,
+    /// Mean time from a miss to its VM, cloned or booted, in milliseconds.
+    pub on_demand_boot_ms_mean: f64,
+    /// Time to make one VM for the pool: cloned, identified, warmed, paused.
+    pub refill_ms: Histogram,
+    /// What a clone counts for in `memory`, in MiB.
+    pub clone_mib: u32,
+    /// Process of the VM that clones are made of, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zygote_pid: Option<u32>,
+    /// How often it was restored from the snapshot.
+    pub restores: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolState {
+    /// This host boots every sandbox.
+    Off,
+    /// The snapshot is being made or loaded; creations wait for it.
+    Building,
+    Ready,
+    /// It could not be made, and will be tried again; creations boot meanwhile.
+    Failed,
+}
+
+/// Counts of what took at most so long, each including those before it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    pub buckets: Vec<Bucket>,
+    pub count: u64,
+    pub sum_ms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    pub le_ms: u32,
+    pub count: u64,
 }

@@ -34,6 +34,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The sandbox still boots.
     SandboxNotReady,
+    /// What is asked for does not go with the state that the sandbox is in.
+    StateConflict,
     BodyTooLarge,
     /// Too many execs in one sandbox.
     TooManyExecs,
@@ -41,6 +43,8 @@ pub enum ErrorCode {
     SandboxFailed,
     /// A new VM did not become ready.
     BootFailed,
+    /// No usable copies could be made of a sandbox; it is unharmed.
+    ForkFailed,
     /// The guest's agent could not do what it was asked.
     AgentFailed,
     Internal,
@@ -67,10 +71,14 @@ impl ErrorCode {
             Self::MissingKey | Self::InvalidKey => 401,
             Self::SandboxNotFound | Self::RouteNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady => 409,
+            Self::SandboxNotReady | Self::StateConflict => 409,
             Self::BodyTooLarge => 413,
             Self::TooManyExecs => 429,
-            Self::SandboxFailed | Self::BootFailed | Self::AgentFailed | Self::Internal => 500,
+            Self::SandboxFailed
+            | Self::BootFailed
+            | Self::ForkFailed
+            | Self::AgentFailed
+            | Self::Internal => 500,
             Self::NoCapacity | Self::ShuttingDown => 503,
         }
     }

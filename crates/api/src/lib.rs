@@ -10,7 +10,9 @@
 mod fields;
 
 mod create;
+mod diff;
 mod exec;
+mod fork;
 
 mod capacity;
 mod sandbox;
@@ -20,8 +22,11 @@ mod error;
 mod encode;
 mod event;
 
-pub use capacity::{Capacity, MemoryCapacity, RunCapacity, SandboxCounts};
+pub use capacity::{
+    Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
+};
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
+pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use encode::fuzz_event_encoder;
 pub use encode::{Channel, EventEncoder, LINE_BYTES_MAX};
@@ -29,7 +34,8 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{Event, EventData, EventKind};
 pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
-pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats};
+pub use fork::{FORK_MAX, ForkRequest, Forked};
+pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, Source};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -50,6 +50,18 @@ pub struct SandboxInfo {
     /// Process of the VM on its host; absent before it is started and after it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm_pid: Option<u32>,
+    /// What it was forked from; may be gone by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SandboxId>,
+    /// Sandboxes forked from it that still exist.
+    #[serde(default)]
+    pub children: Vec<SandboxId>,
+    /// Forks that lie between its VM and one made from a template. A merge puts another VM under an id.
+    #[serde(default)]
+    pub generation: u32,
+    /// How its VM came to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Execs in progress, those waiting in the sandbox's queue included.
     pub running_execs: u32,
     /// Why the sandbox failed.
@@ -74,6 +86,20 @@ pub enum SandboxState {
     /// The VM is gone; the sandbox can only be deleted.
     Failed,
     Ending,
+}
+
+/// How a VM came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// It had been waiting in the pool of its template.
+    Pool,
+    /// Cloned from its template's snapshot when it was asked for.
+    Clone,
+    /// Booted when it was asked for.
+    Boot,
+    /// Cloned from another sandbox.
+    Fork,
 }
 
 /// Counters since the VM started.

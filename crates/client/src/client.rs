@@ -1,6 +1,8 @@
 //! One method for each route of the API.
 
-use api::{Capacity, CreateRequest, CreatedSandbox, ExecRequest, SandboxInfo, SandboxList};
+use api::{
+    Capacity, CreateRequest, CreatedSandbox, Diff, ExecRequest, ForkRequest, Forked, SandboxInfo, SandboxList,
+};
 use pod_types::SandboxId;
 
 use crate::endpoint::Endpoint;
@@ -87,6 +89,41 @@ impl Client {
         self.transport.text(call, NOTHING).map(drop)
     }
 
+    /// Makes `n` copies of a running sandbox, memory and disk included, 1 to 32.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the sandbox itself is unharmed.
+    pub fn fork(&self, id: SandboxId, n: u8) -> Result<Vec<SandboxId>, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/fork");
+        let call = Call::new("POST", &path, "forking a sandbox").with_a_boot();
+        let forked: Forked = self.transport.json(call, Some(&ForkRequest { n }))?;
+        Ok(forked.children)
+    }
+
+    /// Puts the winner in the place of `id`; the winner's own id is unknown from then on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn merge_into(&self, id: SandboxId, winner: SandboxId) -> Result<(), ClientError> {
+        let path = format!("/v1/sandboxes/{id}/merge_into/{winner}");
+        let call = Call::new("POST", &path, "merging a sandbox");
+        self.transport.text(call, NOTHING).map(drop)
+    }
+
+    /// What is different in `other`: everywhere, or at and below the paths, which are absolute.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn diff(&self, id: SandboxId, other: SandboxId, paths: &[String]) -> Result<Diff, ClientError> {
+        let query: Vec<String> = paths
+            .iter()
+            .map(|path| format!("paths={}", percent_encoded(path)))
+            .collect();
+        let path = format!("/v1/sandboxes/{id}/diff/{other}?{}", query.join("&"));
+        let call = Call::new("GET", &path, "comparing sandboxes").with_a_boot();
+        self.transport.json(call, NOTHING)
+    }
+
     /// Starts a run and returns its output as a stream. Dropping the stream cancels the run.
     ///
     /// # Errors
@@ -117,4 +154,17 @@ impl Client {
         let call = Call::new("GET", "/v1/capacity", "asking for its capacity");
         self.transport.json(call, NOTHING)
     }
+}
+
+/// For the value of a query: everything but letters, digits and what cannot be mistaken.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded += &format!("%{byte:02X}");
+        }
+    }
+    encoded
 }

@@ -1,27 +1,58 @@
 //! One connection: requests in, frames out, never blocking without watching for the other side's going away.
+//!
+//! A connection ends in one of two ways. The host closes it: what is in progress on it is of no use any more. Or the
+//! machine is cloned, and in the clone the transport resets it: the host at its other end is the business of the machine
+//! this one was cloned from. What is in progress goes on then, and its output is [kept](crate::carried).
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use agent_proto::{MessageError, Reply, Request};
+use agent_proto::{Direction, HEADER_LEN, Header, MessageError, Reply, Request};
 use rustix::event::{PollFd, PollFlags};
 use thiserror::Error;
+use vsock::VsockStream;
 
+use crate::carried::{Carried, CarriedRun, Hosted};
 use crate::inbox::Inbox;
 use crate::poll;
 
-/// What the services need of a transport. Closing is dropping.
-pub trait Stream: Read + Write + AsFd + Send + 'static {}
+/// Memory kept between replies, in bytes.
+const OUTBOX_KEPT_BYTES: usize = 256 * 1024;
 
-impl<T: Read + Write + AsFd + Send + 'static> Stream for T {}
+/// What the services need of a transport. Closing is dropping.
+pub trait Stream: Read + Write + AsFd + Send + 'static {
+    /// Whether this error, met while reading or writing, says that the machine has been cloned and this is the clone.
+    fn tells_of_clone(error: &io::Error) -> bool;
+}
+
+impl Stream for UnixStream {
+    /// Processes are not cloned. A reset here only says that the host has closed without reading everything.
+    fn tells_of_clone(_: &io::Error) -> bool {
+        false
+    }
+}
+
+impl Stream for VsockStream {
+    /// Linux resets the connected sockets of a vsock device that reports a transport reset: it closes them and notes
+    /// ECONNRESET as their pending error, which whoever sleeps in a call gets; later calls get ENOTCONN. A host that
+    /// closes, or resets a single connection, is an end of file or EPIPE. (Linux 6.12, `virtio_vsock_reset_sock`,
+    /// `vsock_connectible_recvmsg`, `vsock_connectible_sendmsg`, `virtio_transport_do_close`.)
+    fn tells_of_clone(error: &io::Error) -> bool {
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::NotConnected)
+    }
+}
 
 /// Why a connection is of no more use.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectionError {
     #[error("the host has closed the connection")]
     Closed,
+    #[error("the machine has been cloned")]
+    Cloned,
     #[error("the connection failed")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("the host broke the protocol")]
     Protocol(#[from] MessageError),
 }
@@ -29,21 +60,34 @@ pub(crate) enum ConnectionError {
 /// A non-blocking stream with what has been received and what is still to be sent.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
-    stream: S,
+    link: Link<S>,
     inbox: Inbox,
     outbox: Vec<u8>,
     /// Bytes at the front of the outbox that are sent already.
     sent: usize,
+    carried: Arc<Carried>,
+    /// The run in progress, while its host is there.
+    run: Option<Hosted>,
+}
+
+/// Where replies go.
+#[derive(Debug)]
+enum Link<S> {
+    Host(S),
+    /// The machine is a clone, and this was the connection of the run in progress.
+    Kept(Arc<CarriedRun>),
 }
 
 impl<S: Stream> Connection<S> {
-    pub(crate) fn new(stream: S) -> Result<Self, ConnectionError> {
-        rustix::io::ioctl_fionbio(&stream, true).map_err(std::io::Error::from)?;
+    pub(crate) fn new(stream: S, carried: Arc<Carried>) -> Result<Self, ConnectionError> {
+        rustix::io::ioctl_fionbio(&stream, true).map_err(io::Error::from)?;
         Ok(Self {
-            stream,
+            link: Link::Host(stream),
             inbox: Inbox::default(),
             outbox: Vec::new(),
             sent: 0,
+            carried,
+            run: None,
         })
     }
 
@@ -53,14 +97,17 @@ impl<S: Stream> Connection<S> {
             if let Some(request) = self.inbox.next()? {
                 return Ok(request);
             }
-            match self.inbox.fill(&mut self.stream) {
+            let Link::Host(stream) = &mut self.link else {
+                return Err(ConnectionError::Cloned);
+            };
+            match self.inbox.fill(stream) {
                 Ok(0) => return Err(ConnectionError::Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    poll::wait(&mut [PollFd::new(&self.stream, PollFlags::IN)], None)?;
+                    poll::wait(&mut [PollFd::new(stream, PollFlags::IN)], None)?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(failure::<S>(error)),
             }
         }
     }
@@ -70,29 +117,92 @@ impl<S: Stream> Connection<S> {
         !self.inbox.is_empty()
     }
 
+    /// From here to [`Self::end_run`] a clone carries on what is in progress.
+    pub(crate) fn begin_run(&mut self) {
+        self.run = Some(self.carried.begin());
+    }
+
+    pub(crate) fn end_run(&mut self) {
+        self.run = None;
+        if let Link::Kept(run) = &self.link {
+            run.conclude();
+        }
+    }
+
     /// Adds a reply to what is to be sent.
     pub(crate) fn push(&mut self, reply: &Reply) -> Result<(), ConnectionError> {
-        self.outbox.extend_from_slice(&reply.encode()?);
+        match &self.link {
+            Link::Host(_) => self.outbox.extend_from_slice(&reply.encode()?),
+            Link::Kept(run) => run.take(reply),
+        }
         Ok(())
     }
 
+    /// Whether more may be pushed without piling it up.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        match &self.link {
+            Link::Host(_) => self.outbox.is_empty(),
+            Link::Kept(run) => run.has_room(),
+        }
+    }
+
+    /// What to wait for beside a run: the host's going away, and room for more if there is none.
+    pub(crate) fn watch(&self) -> Option<PollFd<'_>> {
+        match &self.link {
+            Link::Host(stream) => {
+                let mut events = PollFlags::IN | PollFlags::RDHUP;
+                events.set(PollFlags::OUT, !self.is_flushed());
+                Some(PollFd::new(stream, events))
+            }
+            Link::Kept(run) if run.has_room() => None,
+            Link::Kept(run) => Some(PollFd::from_borrowed_fd(run.room(), PollFlags::IN)),
+        }
+    }
+
+    /// To be called when [`Self::watch`] has found more than room to write: fails if the host is gone, or has said
+    /// something that it must not say now.
+    pub(crate) fn attend(&mut self) -> Result<(), ConnectionError> {
+        let error = match &mut self.link {
+            Link::Kept(run) => {
+                run.heard_of_room();
+                return Ok(());
+            }
+            Link::Host(stream) => match stream.read(&mut [0]) {
+                Ok(_) => ConnectionError::Closed,
+                Err(error) => failure::<S>(error),
+            },
+        };
+        self.survive(error)
+    }
+
+    /// Fails if the host is gone while a request is carried out, or has said something; does not wait.
+    pub(crate) fn look(&mut self) -> Result<(), ConnectionError> {
+        if self.has_surplus() {
+            return Err(ConnectionError::Closed);
+        }
+        let host = poll::ready_now(self, PollFlags::IN | PollFlags::RDHUP)?;
+        if host.is_empty() { Ok(()) } else { self.attend() }
     }
 
     /// Sends what the transport takes now.
     pub(crate) fn send_some(&mut self) -> Result<(), ConnectionError> {
-        while self.sent < self.outbox.len() {
-            match self.stream.write(&self.outbox[self.sent..]) {
-                Ok(0) => return Err(ConnectionError::Closed),
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        while self.sent < self.outbox.len()
+            && let Link::Host(stream) = &mut self.link
+        {
+            let error = match stream.write(&self.outbox[self.sent..]) {
+                Ok(0) => ConnectionError::Closed,
+                Ok(count) => {
+                    self.sent += count;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+                Err(error) => failure::<S>(error),
+            };
+            self.survive(error)?;
         }
         self.outbox.clear();
-        self.outbox.shrink_to(256 * 1024);
+        self.outbox.shrink_to(OUTBOX_KEPT_BYTES);
         self.sent = 0;
         Ok(())
     }
@@ -101,10 +211,12 @@ impl<S: Stream> Connection<S> {
     pub(crate) fn flush(&mut self) -> Result<(), ConnectionError> {
         loop {
             self.send_some()?;
-            if self.is_flushed() {
-                return Ok(());
+            match &self.link {
+                Link::Host(stream) if !self.outbox.is_empty() => {
+                    poll::wait(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
+                }
+                _ => return Ok(()),
             }
-            poll::wait(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None)?;
         }
     }
 
@@ -112,10 +224,93 @@ impl<S: Stream> Connection<S> {
         self.push(reply)?;
         self.flush()
     }
+
+    /// In a clone the run in progress goes on; anything else is over with its connection.
+    fn survive(&mut self, error: ConnectionError) -> Result<(), ConnectionError> {
+        let hosted = self.run.take_if(|_| matches!(error, ConnectionError::Cloned));
+        let Some(run) = hosted.map_or(Ok(None), Hosted::carry)? else {
+            return Err(error);
+        };
+        for reply in unsent(&self.outbox, self.sent) {
+            run.take(&reply);
+        }
+        self.outbox = Vec::new();
+        self.sent = 0;
+        self.link = Link::Kept(run);
+        Ok(())
+    }
 }
 
 impl<S: Stream> AsFd for Connection<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        match &self.link {
+            Link::Host(stream) => stream.as_fd(),
+            Link::Kept(run) => run.room(),
+        }
+    }
+}
+
+fn failure<S: Stream>(error: io::Error) -> ConnectionError {
+    if S::tells_of_clone(&error) {
+        ConnectionError::Cloned
+    } else {
+        error.into()
+    }
+}
+
+/// The replies in an outbox, as far as they are not sent. Of output sent in part the rest is left; of another reply
+/// sent in part, all of it.
+fn unsent(outbox: &[u8], sent: usize) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    let mut position = 0;
+    while let Some(header) = outbox.get(position..).and_then(<[u8]>::first_chunk::<HEADER_LEN>)
+        && let Ok(header) = Header::decode(*header, Direction::GuestToHost)
+    {
+        let body = position + HEADER_LEN;
+        position = body + header.body_len;
+        if position <= sent {
+            continue;
+        }
+        let Some(bytes) = outbox.get(body..position) else {
+            break;
+        };
+        let Ok(mut reply) = Reply::decode(header.kind, bytes.to_vec()) else {
+            break;
+        };
+        if let Reply::Stdout(bytes) | Reply::Stderr(bytes) = &mut reply {
+            bytes.drain(..sent.saturating_sub(body));
+        }
+        replies.push(reply);
+    }
+    replies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_proto::Exit;
+
+    #[test]
+    fn what_was_not_sent_is_found_wherever_sending_stopped() {
+        let replies = [
+            Reply::Stdout(b"one".to_vec()),
+            Reply::Stderr(b"two".to_vec()),
+            Reply::Exit(Exit { code: 3 }),
+        ];
+        let outbox: Vec<u8> = replies.iter().flat_map(|reply| reply.encode().unwrap()).collect();
+        for sent in 0..outbox.len() {
+            let found = unsent(&outbox, sent);
+            assert_eq!(found.last(), Some(&replies[2]), "{sent}");
+            let output: usize = found
+                .iter()
+                .map(|reply| match reply {
+                    Reply::Stdout(bytes) | Reply::Stderr(bytes) => bytes.len(),
+                    _ => 0,
+                })
+                .sum();
+            let bytes_sent = sent.saturating_sub(HEADER_LEN).min(3) + sent.saturating_sub(19).min(3);
+            assert_eq!(output, 6 - bytes_sent, "{sent}");
+        }
+        assert_eq!(unsent(&outbox, outbox.len()), []);
     }
 }

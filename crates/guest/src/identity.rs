@@ -2,10 +2,15 @@
 //!
 //! All of it or nothing: an error means that the host destroys the clone, because two machines with one identity
 //! draw the same secrets.
+//!
+//! Every clone pays for this before its first answer, most of all for each page it touches for the first time. So it is a
+//! dozen system calls on descriptors that were opened beforehand, nothing is started, and no block of the disk changes:
+//! the [files](files) that hold names are in memory.
 
-use std::fs;
+mod files;
+
+use std::fs::File;
 use std::io;
-use std::path::Path;
 
 use agent_proto::Identity;
 use rustix::system::sethostname;
@@ -13,11 +18,10 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use thiserror::Error;
 
 use crate::syscall::reseed_kernel;
+use files::Files;
 
 /// Longest host name, in bytes (RFC 1035, section 2.3.4).
 const HOSTNAME_MAX: usize = 63;
-/// Address of the host's own name in `/etc/hosts`, as Debian does it.
-const OWN_ADDRESS: &str = "127.0.1.1";
 
 /// Which part of an identity did not take effect.
 #[derive(Debug, Error)]
@@ -30,8 +34,12 @@ pub enum IdentityError {
     Clock(#[source] io::Error),
     #[error("cannot set the host name")]
     SetHostname(#[source] io::Error),
-    #[error("cannot write {path}")]
-    Write { path: &'static str, source: io::Error },
+    #[error("cannot open the kernel's source of randomness")]
+    Open(#[source] io::Error),
+    #[error("cannot prepare /etc/{name}")]
+    Prepare { name: &'static str, source: io::Error },
+    #[error("cannot write /etc/{name}")]
+    Write { name: &'static str, source: io::Error },
 }
 
 /// What belongs to the whole machine. Services are given one of these, so that nothing is skipped by accident.
@@ -41,11 +49,20 @@ pub trait System: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any part that could not be done.
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError>;
+
+    /// Sets the time of day, in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Without the privilege to do so.
+    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError>;
 }
 
 /// The machine is ours: a guest.
-#[derive(Clone, Copy, Debug)]
-pub struct Guest;
+#[derive(Debug)]
+pub struct Guest {
+    random: File,
+    files: Files,
+}
 
 /// The machine is somebody else's: its name, clock and randomness are left alone.
 #[derive(Clone, Copy, Debug)]
@@ -55,22 +72,40 @@ impl System for Native {
     fn assume(&self, _: &Identity) -> Result<(), IdentityError> {
         Ok(())
     }
+
+    fn set_clock(&self, _: u64) -> Result<(), IdentityError> {
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// Prepares the machine for becoming somebody.
+    ///
+    /// # Errors
+    /// When the files in `/etc` cannot be replaced, or there is no `/dev/urandom`.
+    pub fn new() -> Result<Self, IdentityError> {
+        Ok(Self {
+            random: File::options()
+                .write(true)
+                .open("/dev/urandom")
+                .map_err(IdentityError::Open)?,
+            files: Files::prepare("/etc".as_ref(), "/run/podflare".as_ref())?,
+        })
+    }
 }
 
 impl System for Guest {
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError> {
         // First, so that whatever draws randomness from here on draws new randomness.
-        reseed_kernel(identity.entropy).map_err(IdentityError::Entropy)?;
-        set_clock(identity.wall_clock_ns).map_err(IdentityError::Clock)?;
+        reseed_kernel(&self.random, identity.entropy).map_err(IdentityError::Entropy)?;
+        self.set_clock(identity.wall_clock_ns)?;
         sethostname(identity.hostname.as_bytes())
             .map_err(|error| IdentityError::SetHostname(error.into()))?;
-        write("/etc/hostname", &format!("{}\n", identity.hostname))?;
-        write(
-            "/etc/machine-id",
-            &format!("{:032x}\n", u128::from_be_bytes(identity.machine_id)),
-        )?;
-        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        write("/etc/hosts", &hosts_for(&hosts, &identity.hostname))
+        self.files.write(identity)
+    }
+
+    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError> {
+        set_clock(wall_clock_ns).map_err(IdentityError::Clock)
     }
 }
 
@@ -98,25 +133,6 @@ fn set_clock(wall_clock_ns: u64) -> io::Result<()> {
     Ok(clock_settime(ClockId::Realtime, time)?)
 }
 
-fn write(path: &'static str, text: &str) -> Result<(), IdentityError> {
-    fs::write(Path::new(path), text).map_err(|source| IdentityError::Write { path, source })
-}
-
-/// The file with this host's own line replaced, and everything else, which may be the user's, kept.
-fn hosts_for(old: &str, hostname: &str) -> String {
-    let is_own = |line: &&str| line.split_ascii_whitespace().next() == Some(OWN_ADDRESS);
-    let mut hosts = String::new();
-    if !old.lines().any(|line| line.starts_with("127.0.0.1")) {
-        hosts.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    }
-    for line in old.lines().filter(|line| !is_own(line)) {
-        hosts.push_str(line);
-        hosts.push('\n');
-    }
-    hosts.push_str(&format!("{OWN_ADDRESS}\t{hostname}\n"));
-    hosts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,18 +155,5 @@ mod tests {
                 "{bad:?}"
             );
         }
-    }
-
-    #[test]
-    fn renaming_a_host_keeps_every_other_line_of_its_hosts_file() {
-        let first = hosts_for("", "one");
-        assert_eq!(
-            first,
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\tone\n"
-        );
-        let edited = format!("{first}10.0.0.7\tdatabase\n");
-        let second = hosts_for(&edited, "two");
-        assert!(second.contains("database") && second.contains("127.0.1.1\ttwo") && !second.contains("one"));
-        assert_eq!(hosts_for(&second, "two"), second);
     }
 }

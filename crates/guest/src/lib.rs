@@ -17,7 +17,9 @@
 
 mod serve;
 mod services;
+mod warm_up;
 
+mod carried;
 mod connection;
 mod inbox;
 mod queue;
@@ -30,6 +32,7 @@ mod children;
 mod drain;
 mod processes;
 
+mod files;
 mod identity;
 pub mod init;
 mod poll;

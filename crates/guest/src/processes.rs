@@ -1,6 +1,6 @@
-//! Finds the processes a run has started, in `/proc`.
+//! Looks into `/proc`: which processes a run has started, and whether one has taken a signal.
 //!
-//! Used only to interrupt a run, so it may take a while: the ordinary run never looks here. A process belongs to a
+//! Used only when things do not go their ordinary way, so it may take a while.  A process belongs to a
 //! run when it descends from the run's root process, or is in its process group or session, and was not there
 //! before the run began. One that has left all three (a daemon) has chosen to outlive the run.
 
@@ -45,6 +45,22 @@ pub(crate) fn signal_started(root: Pid, since: Tick, signal: Signal) {
             let _ = kill_process(pid, signal);
         }
     }
+}
+
+/// Whether a process handles a signal and none is waiting to be delivered to it.
+pub(crate) fn has_taken(pid: Pid, signal: Signal) -> bool {
+    fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))
+        .is_ok_and(|status| status_has_taken(&status, signal))
+}
+
+/// Reads `/proc/<pid>/status` (proc_pid_status(5)), where sets of signals are hexadecimal.
+fn status_has_taken(status: &str, signal: Signal) -> bool {
+    let bit = 1_u64 << (signal.as_raw() - 1);
+    let has = |name: &str| {
+        let set = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(u64::from_str_radix(set.trim(), 16).ok()? & bit != 0)
+    };
+    has("SigCgt:") == Some(true) && has("SigPnd:") == Some(false) && has("ShdPnd:") == Some(false)
 }
 
 fn snapshot() -> Vec<Stat> {
@@ -130,6 +146,18 @@ mod tests {
             stat(50, 1, 50, 9),  // a daemon
         ];
         assert_eq!(started(&processes, 10, Tick(5)), [30, 20, 40]);
+    }
+
+    #[test]
+    fn a_signal_is_taken_when_it_is_handled_and_waits_nowhere() {
+        let status = |thread: u64, process: u64, caught: u64| {
+            let sets = format!("SigPnd:\t{thread:016x}\nShdPnd:\t{process:016x}\nSigCgt:\t{caught:016x}\n");
+            status_has_taken(&sets, Signal::STKFLT)
+        };
+        let bit = 0x8000;
+        assert!(status(0, 1, bit));
+        assert!(!status(bit, 0, bit) && !status(0, bit, bit) && !status(0, 0, 0));
+        assert!(!status_has_taken("", Signal::STKFLT));
     }
 
     #[test]

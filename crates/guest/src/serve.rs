@@ -1,28 +1,37 @@
 //! Accepts connections and keeps the protocol on each of them.
+//!
+//! Threads take turns at the door: whoever accepts a connection serves it, while another one steps up to the door. When
+//! the connection ends its thread gets in line again. So a connection costs no new thread, whose every page would be
+//! a fault in a fresh clone, and the thread that will serve the first connection of a clone has run before it was made.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use agent_proto::{Direction, FailureCode, HEADER_LEN, Header, Ready, Reply, Request, Welcome};
+use agent_proto::{FailureCode, Ready, Reply, Request, Welcome};
 use rustix::time::{ClockId, clock_gettime};
 use vsock::{VsockListener, VsockStream};
 
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::services::{Services, failed};
+use crate::warm_up::warm_up;
 
 /// Connections served at once. More than wait in the queue, and bounded because each has a thread.
 const CONNECTIONS_MAX: usize = 192;
+/// Threads in line at the door from the start: one accepts, the other steps up when the first one serves.
+const IN_LINE_FIRST: usize = 2;
+/// Threads in line at most; more came with a rush and leave.
+const IN_LINE_MAX: usize = 4;
 /// Pause after a failed accept, which may be for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Deep enough for the services; most of it is never touched.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Where connections come from.
-pub trait Listener: Send + 'static {
+pub trait Listener: Send + Sync + 'static {
     type Stream: Stream;
 
     /// Waits for the next connection.
@@ -48,20 +57,99 @@ impl Listener for VsockListener {
     }
 }
 
-/// Counts a connection for as long as it is served.
-struct Served(Arc<AtomicUsize>);
+/// Where threads stand in line for connections.
+struct Door<L> {
+    services: Arc<Services>,
+    listener: L,
+    /// Held by the one that accepts.
+    accepting: Mutex<()>,
+    /// Threads in line, the one that accepts among them.
+    in_line: AtomicUsize,
+    served: AtomicUsize,
+}
+
+/// Counts a connection for as long as it is served, be it until a panic.
+struct Served<'a>(&'a AtomicUsize);
 
 impl Services {
-    /// Accepts connections for ever, in a thread of its own.
+    /// Accepts connections for ever, in threads of its own, each of which has done a throw-away run first.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// When a thread cannot be started, or the throw-away run goes wrong.
     pub fn serve(self: &Arc<Self>, listener: impl Listener) -> io::Result<()> {
-        let services = Arc::clone(self);
+        let door = Arc::new(Door {
+            services: Arc::clone(self),
+            listener,
+            accepting: Mutex::new(()),
+            in_line: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+        });
+        for _ in 0..IN_LINE_FIRST {
+            let (host, agent) = UnixStream::pair()?;
+            Door::add_thread(&door, Some(agent))?;
+            warm_up(host)?;
+        }
+        self.number_runs_from_one();
+        Ok(())
+    }
+}
+
+impl<L: Listener> Door<L> {
+    fn add_thread(door: &Arc<Self>, first: Option<UnixStream>) -> io::Result<()> {
+        let theirs = Arc::clone(door);
+        door.in_line.fetch_add(1, Ordering::Relaxed);
         thread::Builder::new()
-            .name("accept".to_owned())
-            .spawn(move || accept_for_ever(&services, &listener))
+            .name("connection".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                if let Some(stream) = first {
+                    serve_connection(&theirs.services, stream);
+                }
+                Self::attend(&theirs);
+            })
+            .inspect_err(|_| {
+                door.in_line.fetch_sub(1, Ordering::Relaxed);
+            })
             .map(drop)
+    }
+
+    fn attend(door: &Arc<Self>) {
+        loop {
+            let stream = door.accept();
+            let was_alone = door.in_line.fetch_sub(1, Ordering::Relaxed) == 1;
+            // With nobody at the door and no thread to be had, a connection refused is better than a deaf agent.
+            if !was_alone || Self::add_thread(door, None).is_ok() {
+                door.serve(stream);
+            }
+            if door.in_line.fetch_add(1, Ordering::Relaxed) >= IN_LINE_MAX {
+                door.in_line.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    fn accept(&self) -> L::Stream {
+        let _turn = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.listener.accept() {
+                Ok(stream) => return stream,
+                Err(_) => thread::sleep(ACCEPT_PAUSE),
+            }
+        }
+    }
+
+    fn serve(&self, stream: L::Stream) {
+        let number = self.served.fetch_add(1, Ordering::Relaxed);
+        let _served = Served(&self.served);
+        if number < CONNECTIONS_MAX {
+            serve_connection(&self.services, stream);
+        }
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -79,37 +167,13 @@ pub fn announce(stream: &mut impl Write) -> io::Result<()> {
     stream.flush()
 }
 
-fn accept_for_ever(services: &Arc<Services>, listener: &impl Listener) {
-    let count = Arc::new(AtomicUsize::new(0));
-    loop {
-        let Ok(stream) = listener.accept() else {
-            thread::sleep(ACCEPT_PAUSE);
-            continue;
-        };
-        let served = Served(Arc::clone(&count));
-        if count.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
-            // Dropping both closes the connection and takes back the count.
-            drop(served);
-            continue;
-        }
-        let services = Arc::clone(services);
-        let _ = thread::Builder::new()
-            .name("connection".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                serve_connection(&services, stream);
-                drop(served);
-            });
-    }
-}
-
 /// Serves one connection until it ends; how it ends is the host's business, so nothing is reported.
-pub(crate) fn serve_connection<S: Stream>(services: &Services, stream: S) {
+fn serve_connection<S: Stream>(services: &Services, stream: S) {
     let _ended = converse(services, stream);
 }
 
 fn converse<S: Stream>(services: &Services, stream: S) -> Result<(), ConnectionError> {
-    let mut connection = Connection::new(stream)?;
+    let mut connection = Connection::new(stream, services.carried())?;
     greet(&mut connection)?;
     loop {
         let request = connection.receive()?;
@@ -137,20 +201,4 @@ fn greet<S: Stream>(connection: &mut Connection<S>) -> Result<(), ConnectionErro
     };
     connection.reply(&failed(FailureCode::BadRequest, refusal))?;
     Err(ConnectionError::Closed)
-}
-
-/// Reads one reply, as the host does; for the agent's own throw-away run.
-pub(crate) fn read_reply(stream: &mut impl Read) -> io::Result<Reply> {
-    let mut header = [0; HEADER_LEN];
-    stream.read_exact(&mut header)?;
-    let header = Header::decode(header, Direction::GuestToHost).map_err(io::Error::other)?;
-    let mut body = vec![0; header.body_len];
-    stream.read_exact(&mut body)?;
-    Reply::decode(header.kind, body).map_err(io::Error::other)
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

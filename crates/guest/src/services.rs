@@ -1,11 +1,9 @@
 //! The services of one agent: what a connection can ask for.
 
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use agent_proto::{ExecRequest, Failure, FailureCode, Identity, Language, Reply, Request};
@@ -13,17 +11,18 @@ use pod_types::ErrorChain;
 use thiserror::Error;
 
 use crate::bash::Bash;
+use crate::carried::{Carried, follow};
 use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::drain::Drain;
+use crate::files;
 use crate::identity::{IdentityError, System, validate};
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, Output, pump};
-use crate::serve::serve_connection;
 
-/// How long the first REPL may take, imports included.
-const READY_WAIT: Duration = Duration::from_secs(150);
+/// How long the first REPL may take, imports included; Python's own bound is shorter.
+const READY_WAIT: Duration = Duration::from_secs(270);
 
 /// Where user code runs.
 #[derive(Clone, Debug)]
@@ -34,8 +33,10 @@ pub struct Config {
     pub home: PathBuf,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
-    /// Imported into the REPL before it is ready, each as it would follow `import`.
+    /// Loaded into the REPL before it is ready, each as it would follow `import`; a name is bound only with `as`.
     pub imports: Vec<String>,
+    /// Python statements run after that, which leave no names.
+    pub warm_up: Vec<String>,
 }
 
 /// Why the agent cannot begin to work.
@@ -45,8 +46,6 @@ pub enum StartError {
     Threads(#[source] io::Error),
     #[error("the REPL is not ready")]
     Repl(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the throw-away run failed")]
-    WarmUp(#[source] io::Error),
 }
 
 /// Python, bash and identity, for any number of connections.
@@ -58,6 +57,7 @@ pub struct Services {
     drain: Arc<Drain>,
     repl: Arc<Repl>,
     queue: Queue,
+    carried: Arc<Carried>,
     /// Set when the host has asked for the end.
     power_off: Mutex<bool>,
     power_off_asked: Condvar,
@@ -86,6 +86,7 @@ impl Config {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             imports: Vec::new(),
+            warm_up: Vec::new(),
         }
     }
 
@@ -111,6 +112,7 @@ impl Services {
             drain: Drain::start().map_err(StartError::Threads)?,
             repl: Repl::supervise(Arc::clone(&children), config.clone()).map_err(StartError::Threads)?,
             queue: Queue::new(),
+            carried: Arc::default(),
             config,
             system: Box::new(system),
             children,
@@ -122,7 +124,6 @@ impl Services {
             services.stop();
             return Err(StartError::Repl(error.into()));
         }
-        services.warm_up().map_err(StartError::WarmUp)?;
         Ok(services)
     }
 
@@ -148,45 +149,15 @@ impl Services {
         }
     }
 
+    /// Runs in line, the one in progress among them.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Ends the REPL.
     pub fn stop(&self) {
         self.repl.stop();
-    }
-
-    /// Sends throw-away runs through the whole path, so that a clone made after this has it all in memory.
-    fn warm_up(self: &Arc<Self>) -> io::Result<()> {
-        let (mut host, agent) = UnixStream::pair()?;
-        let services = Arc::clone(self);
-        let server = thread::Builder::new()
-            .name("warm-up".to_owned())
-            .spawn(move || serve_connection(&services, agent))?;
-        let runs = [(Language::Python, "print(1)"), (Language::Bash, "echo 1")].map(|(language, code)| {
-            Request::Exec(ExecRequest {
-                language,
-                timeout_ms: None,
-                code: code.to_owned(),
-            })
-        });
-        let hello = Request::Hello {
-            version: agent_proto::VERSION,
-        };
-        let expected = [
-            Reply::Stdout(b"1\n".to_vec()),
-            Reply::Exit(agent_proto::Exit { code: 0 }),
-        ];
-        host.write_all(&hello.encode().map_err(io::Error::other)?)?;
-        crate::serve::read_reply(&mut host)?;
-        for run in runs {
-            host.write_all(&run.encode().map_err(io::Error::other)?)?;
-            for expected in &expected {
-                let got = crate::serve::read_reply(&mut host)?;
-                if got != *expected {
-                    return Err(io::Error::other(format!("{got:?} instead of {expected:?}")));
-                }
-            }
-        }
-        drop(host);
-        server.join().map_err(|_| io::Error::other("its thread panicked"))
     }
 
     /// Carries out one request, to its last reply.
@@ -201,7 +172,11 @@ impl Services {
             }
             Request::Ping => connection.reply(&Reply::Done),
             Request::Identify(identity) => connection.reply(&self.identify(&identity)),
+            Request::Clock { wall_clock_ns } => connection.reply(&self.set_clock(wall_clock_ns)),
             Request::Exec(exec) => self.exec(connection, &exec),
+            Request::Follow => self.follow(connection),
+            Request::Inventory(inventory) => files::inventory(connection, &inventory),
+            Request::Digests { paths } => files::digests(connection, &paths),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -209,6 +184,14 @@ impl Services {
                 replied
             }
         }
+    }
+
+    pub(crate) fn number_runs_from_one(&self) {
+        self.repl.number_from_one();
+    }
+
+    pub(crate) fn carried(&self) -> Arc<Carried> {
+        Arc::clone(&self.carried)
     }
 
     fn identify(&self, identity: &Identity) -> Reply {
@@ -220,6 +203,13 @@ impl Services {
             return failed(FailureCode::Internal, ErrorChain(&error).to_string());
         }
         match self.repl.reseed() {
+            Ok(()) => Reply::Done,
+            Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
+        }
+    }
+
+    fn set_clock(&self, wall_clock_ns: u64) -> Reply {
+        match self.system.set_clock(wall_clock_ns) {
             Ok(()) => Reply::Done,
             Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
         }
@@ -243,14 +233,30 @@ impl Services {
                 return connection.reply(&failed(FailureCode::Internal, ErrorChain(&error).to_string()));
             }
         };
+        connection.begin_run();
         let ran = match exec.language {
             Language::Python => self.python(connection, exec),
             Language::Bash => self.bash(connection, exec),
         };
         // The next run need not wait until this one's host has taken the rest of the output.
         drop(turn);
-        ran?;
-        connection.flush()
+        let ended = ran.and_then(|()| connection.flush());
+        connection.end_run();
+        ended
+    }
+
+    fn follow<S: Stream>(&self, connection: &mut Connection<S>) -> Result<(), ConnectionError> {
+        let Some(run) = self.carried.run() else {
+            let message = "no run has been carried on from another machine".to_owned();
+            return connection.reply(&failed(FailureCode::NotFound, message));
+        };
+        match run.follow() {
+            Some(follower) => follow(connection, follower),
+            None => {
+                let message = "another connection follows the run already".to_owned();
+                connection.reply(&failed(FailureCode::Busy, message))
+            }
+        }
     }
 
     fn python<S: Stream>(

@@ -21,15 +21,14 @@ struct RandPoolInfo {
 ///
 /// # Errors
 /// Without the privilege to do so.
-pub(crate) fn reseed_kernel(entropy: [u8; ENTROPY_BYTES]) -> io::Result<()> {
-    let random = File::options().write(true).open("/dev/urandom")?;
+pub(crate) fn reseed_kernel(random: &File, entropy: [u8; ENTROPY_BYTES]) -> io::Result<()> {
     let info = RandPoolInfo {
         entropy_bits: 256,
         buffer_bytes: 32,
         buffer: entropy,
     };
-    ioctls::add_entropy(&random, info)?;
-    ioctls::reseed(&random)?;
+    ioctls::add_entropy(random, info)?;
+    ioctls::reseed(random)?;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
-//! Admission by memory: the guest memory of all sandboxes together stays within a budget.
+//! Admission by count: what all sandboxes together may need stays within a budget.
+//!
+//! One that is booted counts for all of its memory, a clone for what clones of its kind were measured to need of their
+//! own; see [`crate::memory`] for what keeps the second from being too little.
 
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +78,11 @@ impl Budget {
         waited.await.unwrap_or_else(|_| Err(self.over(mib)))
     }
 
+    /// Takes a part without waiting.
+    pub(crate) fn take_now(self: &Arc<Self>, mib: u64) -> Result<Reservation, OverBudget> {
+        self.take(mib).map_err(|_| self.over(mib))
+    }
+
     fn take(self: &Arc<Self>, mib: u64) -> Result<Reservation, Books> {
         self.with(|books| {
             if books.used_mib + mib > self.total_mib {
@@ -113,6 +120,20 @@ impl Reservation {
         }
     }
 
+    /// Takes a part of it, or what is left when that is less.
+    pub(crate) fn split(&mut self, mib: u64) -> Self {
+        let mib = mib.min(self.mib);
+        self.mib -= mib;
+        if self.ending {
+            self.budget.with(|books| books.ending_mib -= mib);
+        }
+        Self {
+            budget: Arc::clone(&self.budget),
+            mib,
+            ending: false,
+        }
+    }
+
     /// Gives back all of it now: the VM is gone, though the sandbox is still known.
     pub(crate) fn shrink(&mut self) {
         self.give_back();
@@ -134,15 +155,6 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.give_back();
     }
-}
-
-/// What the host's kernel says a new process could use without swapping, in MiB.
-#[must_use]
-pub fn memory_available_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024)
 }
 
 #[cfg(test)]

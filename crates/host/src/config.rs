@@ -1,8 +1,10 @@
 //! What a host is told at its start.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::memory::Probe;
 use crate::storage::Templates;
 
 #[derive(Clone, Debug)]
@@ -14,8 +16,8 @@ pub struct HostConfig {
     pub vcpus: u8,
     /// Guest memory of a sandbox that does not ask for an amount, in MiB.
     pub ram_mib: u32,
-    /// Guest memory that all sandboxes together may have, in MiB.
-    pub memory_budget_mib: u64,
+    pub memory: MemoryLimits,
+    pub pools: Pools,
     /// VMs that may boot at the same time; further creates wait.
     pub boots_at_once: u32,
     /// Execs in progress or queued in one sandbox.
@@ -27,11 +29,51 @@ pub struct HostConfig {
     pub timing: Timing,
 }
 
+/// How much memory sandboxes may have.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryLimits {
+    /// Sum of what all sandboxes count for, in MiB.
+    pub budget_mib: u64,
+    /// What the host keeps for itself, in MiB: below it nothing is admitted and pools are emptied; below half of it
+    /// the largest sandbox ends.
+    pub floor_mib: u64,
+    /// How memory is measured.
+    pub probe: Probe,
+}
+
+/// VMs that wait to be handed out.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    /// Whether VMs are cloned from snapshots at all; every sandbox is booted otherwise.
+    pub snapshots: bool,
+    /// VMs that wait, by template; others have [`Pools::default_size`].
+    pub sizes: BTreeMap<String, u32>,
+    /// VMs of one template that are made for its pool at the same time.
+    pub refills_at_once: u32,
+}
+
+impl Pools {
+    /// How many VMs of a template wait, given what all sandboxes may have.
+    pub(crate) fn size(&self, template: &str, is_default: bool, budget_mib: u64) -> u32 {
+        let named = self.sizes.get(template).copied();
+        named.unwrap_or_else(|| Self::default_size(is_default, budget_mib))
+    }
+
+    /// A VM that waits takes a few dozen MiB. The default template gets about a tenth of the budget, others a fourth
+    /// of that.
+    fn default_size(is_default: bool, budget_mib: u64) -> u32 {
+        let (each_mib, most) = if is_default { (512, 16) } else { (2048, 4) };
+        u32::try_from(budget_mib / each_mib).unwrap_or(most).min(most)
+    }
+}
+
 /// Every bound on time. Tests shorten them.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// From the start of a VM process until its agent knows who it is.
     pub boot_deadline: Duration,
+    /// How long a creation waits for a snapshot that is being made, before it boots.
+    pub snapshot_patience: Duration,
     /// A silent stream gets a bare newline this often; the official client gives up after 30 s without a byte.
     pub heartbeat: Duration,
     /// A creation's response is begun after this long, whatever comes of it; the same client's limit is the reason.
@@ -51,7 +93,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            boot_deadline: Duration::from_secs(120),
+            boot_deadline: Duration::from_secs(300),
+            snapshot_patience: Duration::from_secs(120),
             heartbeat: Duration::from_secs(10),
             hold_create: Duration::from_secs(15),
             hold_silent: Duration::from_millis(20),

@@ -6,7 +6,8 @@
 //!   └── RunStream: one exec ──▶ agent connection (vsock) ──▶ guest
 //! ```
 //!
-//! One task owns each sandbox: it boots the VM, notices its death and gives everything back. An exec does not pass
+//! One task owns each sandbox: it boots the VM or is given one, has it cloned, notices its death and gives everything
+//! back. Where VMs come from that need not be booted is the [nursery]. An exec does not pass
 //! through it: the request's own connection task takes a warm agent connection from the sandbox and copies between
 //! the two sockets, so that nothing is spawned, queued or locked for long between a request and its VM.
 //!
@@ -21,7 +22,10 @@ mod storage;
 mod vm;
 
 mod budget;
+mod diff;
 mod host;
+mod memory;
+mod nursery;
 mod sandbox;
 
 mod auth;
@@ -33,9 +37,9 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use budget::memory_available_mib;
-pub use config::{HostConfig, Timing};
+pub use config::{HostConfig, MemoryLimits, Pools, Timing};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve};
+pub use memory::{Probe, memory_available_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
-pub use vm::{VmmProcess, VmmProgram, VmmSpawner};
+pub use vm::{Code, VmmProcess, VmmProgram, VmmSpawner};

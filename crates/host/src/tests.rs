@@ -3,10 +3,14 @@
 mod bench;
 mod client;
 mod deaths;
+mod diffs;
+mod forks;
+mod pools;
 mod requests;
 mod runs;
 mod sandboxes;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +23,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
-use crate::{Api, Auth, AuthConfig, Host, HostConfig, ShutdownReport, Templates, Timing, serve};
+use crate::{
+    Api, Auth, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, Timing, serve,
+};
 
 /// Nothing in these tests takes longer on a machine that works.
 const BOUND: Duration = Duration::from_secs(20);
@@ -28,7 +34,7 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Daemon {
     address: SocketAddr,
     host: Arc<Host>,
-    simulation: Arc<Simulation>,
+    simulation: Simulation,
     stop: CancellationToken,
     done: CancellationToken,
     serving: JoinHandle<()>,
@@ -40,6 +46,25 @@ struct Setup {
     keys: Option<&'static str>,
     region: Option<&'static str>,
     boot: Boot,
+    pools: Pools,
+}
+
+/// Every sandbox is booted.
+fn no_pools() -> Pools {
+    Pools {
+        snapshots: false,
+        sizes: BTreeMap::new(),
+        refills_at_once: 1,
+    }
+}
+
+/// Sandboxes are cloned from snapshots, and so many wait in the pool of the default template.
+fn pool_of(size: u32) -> Pools {
+    Pools {
+        snapshots: true,
+        sizes: BTreeMap::from([("default".to_owned(), size), ("science".to_owned(), 0)]),
+        refills_at_once: 1,
+    }
 }
 
 impl Default for Setup {
@@ -54,6 +79,7 @@ impl Default for Setup {
             keys: None,
             region: None,
             boot: Boot::Normal,
+            pools: no_pools(),
         }
     }
 }
@@ -65,8 +91,15 @@ impl Daemon {
 
     async fn with(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let simulation = Simulation::default();
+        *simulation.boot.lock().unwrap() = setup.boot;
+        Self::open(setup, simulation, dir).await
+    }
+
+    /// With data that a daemon before it may have left.
+    async fn open(setup: Setup, simulation: Simulation, dir: TempDir) -> Self {
         let images = dir.path().join("images");
-        std::fs::create_dir(&images).unwrap();
+        std::fs::create_dir_all(&images).unwrap();
         for name in ["vmlinux", "default.ext4", "science.ext4", "guest.cpio"] {
             std::fs::write(images.join(name), vec![0; 4096]).unwrap();
         }
@@ -75,15 +108,18 @@ impl Daemon {
             templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
             vcpus: 1,
             ram_mib: 512,
-            memory_budget_mib: 4096,
+            memory: MemoryLimits {
+                budget_mib: 4096,
+                floor_mib: 0,
+                probe: || None,
+            },
+            pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,
             region: setup.region.map(str::to_owned),
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
             timing: setup.timing,
         };
-        let simulation = Arc::new(Simulation::default());
-        *simulation.boot.lock().unwrap() = setup.boot;
         let keys = AuthConfig {
             keys: setup.keys.map(str::to_owned),
             disabled: false,
@@ -102,7 +138,7 @@ impl Daemon {
         let serving = tokio::spawn(server);
         let starting = client::get(address, "/v1/healthz").await;
         assert_eq!((starting.status, starting.text().as_str()), (503, "starting"));
-        let host = Host::open(config, simulation.clone()).unwrap();
+        let host = Host::open(config, Arc::new(simulation.clone())).unwrap();
         api.ready(Arc::clone(&host));
         Self {
             address,
@@ -135,15 +171,36 @@ impl Daemon {
         format!("/v1/sandboxes/{id}")
     }
 
+    /// Forks a sandbox and gives the paths of its children.
+    async fn fork(&self, sandbox: &str, count: u8) -> Vec<String> {
+        let body = serde_json::json!({ "n": count }).to_string();
+        let forked = self.post(&format!("{sandbox}/fork"), &body).await;
+        assert_eq!(forked.status, 200, "{}", forked.text());
+        let children = forked.json()["children"].as_array().unwrap().clone();
+        children
+            .iter()
+            .map(|id| format!("/v1/sandboxes/{}", id.as_str().unwrap()))
+            .collect()
+    }
+
+    /// The only line a run prints.
+    async fn says(&self, sandbox: &str, code: &str) -> String {
+        self.run(sandbox, code)
+            .await
+            .lines(api::EventKind::Stdout)
+            .join("\n")
+    }
+
     async fn run(&self, sandbox: &str, code: &str) -> client::Response {
         let body = serde_json::json!({ "code": code }).to_string();
         self.post(&format!("{sandbox}/exec"), &body).await
     }
 
-    /// Directories of VMs on disk.
+    /// Directories of VMs on disk that are in use: those in stock are empty houses.
     fn vm_dirs(&self) -> usize {
         let vms = self.dir.path().join("data/vms");
-        std::fs::read_dir::<&Path>(&vms).unwrap().count()
+        let dirs = std::fs::read_dir::<&Path>(&vms).unwrap().count();
+        dirs.saturating_sub(self.host.tools.homes.in_stock())
     }
 
     fn alive(&self) -> u32 {
@@ -154,13 +211,27 @@ impl Daemon {
         self.simulation.seen.cancelled.load(Ordering::SeqCst)
     }
 
+    /// Stops after a VM died before it could tell whom it had made: on a real host the reaper finds those.
+    async fn stop_with_orphans(self) {
+        self.simulation.kill_all();
+        self.stop().await;
+    }
+
     async fn stop(self) -> ShutdownReport {
+        self.end().await.0
+    }
+
+    /// The same, and leaves its data.
+    async fn end(self) -> (ShutdownReport, TempDir) {
         self.stop.cancel();
         let report = self.host.shutdown(std::future::pending()).await;
         self.done.cancel();
         self.serving.await.unwrap();
-        assert_eq!(self.simulation.seen.alive.load(Ordering::SeqCst), 0);
-        report
+        eventually("no VM is left", || {
+            self.simulation.seen.alive.load(Ordering::SeqCst) == 0
+        })
+        .await;
+        (report, self.dir)
     }
 }
 

@@ -79,17 +79,18 @@ fn build() -> Result<(), Box<dyn Error>> {
     for module in software_host_modules(&kernel)? {
         println!("software host module {module:?}");
     }
-    let template = Template::built_in("default")?.ok_or("no template named default")?;
     let request = RootfsRequest {
-        template: &template,
+        templates: &Template::all_built_in()?,
         size_gib: DEFAULT_ROOTFS_GIB,
         extra_certificates: &certificates,
     };
     let rootfs = store.rootfs(&request, &options)?;
-    println!("root file system: {}", rootfs.image().display());
+    for rootfs in &rootfs {
+        println!("root file system: {}", rootfs.image().display());
+    }
     println!(
         "images disk: {}",
-        store.images_disk(&kernel, &[rootfs], &options)?.display()
+        store.images_disk(&kernel, &rootfs, &options)?.display()
     );
     let state = cache.join("state.ext4");
     state_disk(&state, 8, &progress)?;

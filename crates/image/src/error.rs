@@ -13,6 +13,7 @@ use crate::mirror::{MirrorError, MirrorSetting};
 use crate::modules::ModuleError;
 use crate::progress::Progress;
 use crate::store::StoreError;
+use crate::template::TemplateError;
 use crate::tools::ToolsError;
 
 /// What all builds take besides their own inputs; none of it is part of an artifact's key.
@@ -34,8 +35,14 @@ pub enum ImageError {
     Tools(#[source] ToolsError),
     #[error("it is not known where Debian packages come from")]
     Mirror(#[source] MirrorError),
+    #[error("the template cannot be built")]
+    Template(#[source] TemplateError),
+    #[error("cannot write down what the REPL loads")]
+    Repl(#[source] serde_json::Error),
     #[error("cannot get Debian packages")]
     Packages(#[source] CommandError),
+    #[error("cannot get the template's Python packages with pip, as it is configured here")]
+    Wheels(#[source] CommandError),
     #[error("cannot unpack the packages of the kernel")]
     UnpackPackages(#[source] CommandError),
     #[error("cannot unpack the kernel")]
@@ -52,6 +59,8 @@ pub enum ImageError {
     AgentNotStatic { path: PathBuf },
     #[error("cannot make a file system")]
     FileSystem(#[source] CommandError),
+    #[error("cannot set the template up and make a file system of it")]
+    Tree(#[source] CommandError),
     #[error("no certificate in {}", path.display())]
     NoCertificate { path: PathBuf },
     #[error("cannot {what} {}", path.display())]

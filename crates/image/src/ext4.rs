@@ -4,27 +4,16 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 
-use nix::unistd::geteuid;
-
 use crate::command::Tool;
 use crate::digest;
 use crate::error::ImageError;
 use crate::overlay::FIXED_TIME;
+use crate::tree::Tree;
 
 /// All features by name, so that the result does not depend on the host's version or configuration of mke2fs.
 /// Left out are those that Debian 12's mke2fs does not know.
 const FEATURES: &str = "none,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,\
                         dir_nlink,extra_isize,metadata_csum";
-/// Unpacks the archive `$2` to `$1`, makes a file system of that with the command that follows, and cleans up.
-/// Device nodes are left out: who is root in a user namespace only cannot make any, and guests mount devtmpfs.
-const UNPACK_AND_MAKE: &str = r#"set -eu
-tree=$1 tar=$2; shift 2
-umask 022
-trap 'rm -rf "$tree"' EXIT
-mkdir "$tree"
-tar --extract --file "$tar" --directory "$tree" --numeric-owner --same-owner --preserve-permissions --exclude='./dev/*'
-"$@""#;
-
 /// A file system to be made.
 #[derive(Debug)]
 pub(crate) struct Ext4<'a> {
@@ -68,29 +57,22 @@ impl Ext4<'_> {
             .map_err(ImageError::FileSystem)
     }
 
-    /// Makes it with the files of a tar archive and the owners they have there, whoever we are: without being root
-    /// this is done in a user namespace with our subordinate ids, in which owners can be set.
-    pub(crate) fn make_from_tar(
+    /// Makes it with the files of a tree, whoever we are: they have the owners they have there.
+    pub(crate) fn make_from_tree(
         &self,
-        tar: &Path,
+        tree: &Tree<'_>,
         scratch: &Path,
         image: &Path,
         log: &Path,
+        on_line: impl FnMut(&str),
     ) -> Result<(), ImageError> {
         self.create_sparse(image)?;
-        let tree = scratch.join("tree");
-        let tool = if geteuid().is_root() {
-            Tool::new("sh", log)
-        } else {
-            Tool::new("unshare", log).args(["--map-root-user", "--map-auto", "--", "sh"])
-        };
-        self.environment(tool)
-            .args(["-c", UNPACK_AND_MAKE, "sh"])
-            .args([tree.as_path(), tar])
+        let place = scratch.join("tree");
+        self.environment(tree.tool(&place, log))
             .arg("mke2fs")
-            .args(self.arguments(image, Some(&tree)))
-            .run(|_| {})
-            .map_err(ImageError::FileSystem)
+            .args(self.arguments(image, Some(&place)))
+            .run(on_line)
+            .map_err(ImageError::Tree)
     }
 
     fn create_sparse(&self, image: &Path) -> Result<(), ImageError> {

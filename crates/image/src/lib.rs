@@ -24,8 +24,11 @@ mod overlay;
 mod progress;
 mod rootfs;
 mod store;
+mod system;
 mod template;
 mod tools;
+mod tree;
+mod wheels;
 
 pub use bzimage::{BzImageError, unpack_vmlinux};
 pub use command::CommandError;
@@ -44,6 +47,9 @@ pub use tools::{IMAGE_PACKAGES, Package, ToolsError, require_packages};
 
 /// The Debian release kernels and root file systems come from: 13, with Linux 6.12 and Python 3.13.
 pub const DEBIAN_SUITE: &str = "trixie";
+
+/// The version of that release's Python, for which wheels are fetched.
+pub const GUEST_PYTHON: &str = "3.13";
 
 /// Gibibytes of a sandbox's root file system unless it asks for more.
 pub const DEFAULT_ROOTFS_GIB: u32 = 4;

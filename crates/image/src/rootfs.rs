@@ -1,35 +1,41 @@
-//! Root file systems of templates: a minimal Debian, the template's packages and files, as an ext4 image.
+//! Root file systems of templates: a Debian system and the template's own on top, as an ext4 image.
+//!
+//! ```text
+//! system (Debian packages) ──┬─────────────────────────────> default.ext4
+//!                            └── wheels (Python packages) ──> python-datasci.ext4
+//! ```
+//!
+//! Each box is an artifact of its own, so what two templates share is built once, and changing one leaves the other.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::DEBIAN_SUITE;
 use crate::certificates;
-use crate::debootstrap::{Debootstrap, Kind};
-use crate::digest;
 use crate::error::{BuildOptions, ImageError};
 use crate::ext4::{Ext4, Inodes};
 use crate::overlay;
 use crate::store::{Artifact, ImageStore, PackageVersions, Request, Workshop};
+use crate::system::System;
 use crate::template::{File, Template};
+use crate::tools::{IMAGE_PACKAGES, require_packages};
+use crate::tree::{self, Tree};
+use crate::wheels::Wheels;
 
 /// Goes up when the same template is to be made into something else.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 /// Enough for a disk whose writes end with its sandbox, in MiB; each sandbox writes to its own copy.
 const JOURNAL_MIB: u32 = 16;
-/// Where the build's own script lies inside the file system while it runs.
-const SETUP_SCRIPT: &str = "/.podflare-setup";
-/// Where update-ca-certificates(8) looks for certificates that no package brings.
-const CERTIFICATES: &str = "/usr/local/share/ca-certificates";
+/// Tells the agent what to load into the REPL.
+const REPL_FILE: &str = "/etc/podflare/template.json";
 
-/// A root file system to be built.
+/// Root file systems to be built.
 #[derive(Clone, Copy, Debug)]
 pub struct RootfsRequest<'a> {
-    pub template: &'a Template,
+    pub templates: &'a [Template],
     pub size_gib: u32,
-    /// PEM files, or directories with `.crt` and `.pem` files, that the sandbox shall trust.
+    /// PEM files, or directories with `.crt` and `.pem` files, that the sandboxes shall trust.
     pub extra_certificates: &'a [PathBuf],
 }
 
@@ -43,37 +49,79 @@ pub struct Rootfs {
 #[derive(Serialize)]
 struct Inputs<'a> {
     recipe_version: u32,
-    suite: &'static str,
-    packages: &'a [String],
-    dpkg: &'a [String],
-    setup: &'a [String],
+    system: &'a str,
+    wheels: Option<&'a str>,
     files: &'a [File],
-    certificates_sha256: Vec<String>,
+    size_gib: u32,
+}
+
+/// What [`REPL_FILE`] says.
+#[derive(Serialize)]
+struct Repl<'a> {
+    imports: Vec<&'a String>,
+    warm_up: Vec<&'a String>,
+}
+
+/// A template, and what its root file system is made of.
+struct Parts<'a> {
+    template: &'a Template,
+    system: &'a System,
+    wheels: Option<Wheels>,
+    /// Those not in the system yet.
+    files: Vec<File>,
     size_gib: u32,
 }
 
 impl ImageStore {
-    /// Finds or builds a root file system.
+    /// Finds or builds root file systems, one for each template and in that order.
     ///
     /// # Errors
-    /// When packages cannot be had, the template's commands fail, or certificates cannot be read.
+    /// When packages cannot be had, a template's commands fail, or certificates cannot be read.
     pub fn rootfs(
         &self,
         request: &RootfsRequest<'_>,
         options: &BuildOptions<'_>,
-    ) -> Result<Rootfs, ImageError> {
+    ) -> Result<Vec<Rootfs>, ImageError> {
         let certificates = certificates::collect(request.extra_certificates)?;
-        let inputs = Inputs::new(request, &certificates);
+        // A refresh must not give two templates two systems of the same name.
+        let mut systems = BTreeMap::new();
+        let mut built = Vec::new();
+        for template in request.templates {
+            let base = template.base().map_err(ImageError::Template)?;
+            let root = base.as_ref().unwrap_or(template);
+            if !systems.contains_key(&root.name) {
+                let system = self.system(root, &certificates, options)?;
+                systems.insert(root.name.clone(), system);
+            }
+            let parts = Parts {
+                template,
+                system: &systems[&root.name],
+                wheels: self.wheels(template, options)?,
+                files: own_files(template, base.as_ref())?,
+                size_gib: request.size_gib,
+            };
+            built.push(self.rootfs_of(&parts, options)?);
+        }
+        Ok(built)
+    }
+
+    fn rootfs_of(&self, parts: &Parts<'_>, options: &BuildOptions<'_>) -> Result<Rootfs, ImageError> {
+        let inputs = Inputs {
+            recipe_version: RECIPE_VERSION,
+            system: parts.system.identity(),
+            wheels: parts.wheels.as_ref().map(Wheels::identity),
+            files: &parts.files,
+            size_gib: parts.size_gib,
+        };
+        // Made from what is here, so a refresh of that is enough: its identity is an input.
         let wanted = Request {
             kind: "rootfs",
-            name: &request.template.name,
+            name: &parts.template.name,
             inputs: &inputs,
-            refresh: options.refresh,
+            refresh: false,
             progress: options.progress,
         };
-        let artifact = self.get_or_build(&wanted, |workshop| {
-            build(workshop, request, &certificates, options)
-        })?;
+        let artifact = self.get_or_build(&wanted, |workshop| build(workshop, parts, options))?;
         Ok(Rootfs { artifact })
     }
 }
@@ -104,171 +152,117 @@ impl Rootfs {
     }
 }
 
-impl<'a> Inputs<'a> {
-    fn new(request: &RootfsRequest<'a>, certificates: &[String]) -> Self {
-        Self {
-            recipe_version: RECIPE_VERSION,
-            suite: DEBIAN_SUITE,
-            packages: &request.template.packages,
-            dpkg: &request.template.dpkg,
-            setup: &request.template.setup,
-            files: &request.template.files,
-            certificates_sha256: certificates
-                .iter()
-                .map(|pem| digest::bytes(pem.as_bytes()))
-                .collect(),
-            size_gib: request.size_gib,
-        }
-    }
-}
-
 fn file_name(template: &str) -> String {
     format!("{template}.ext4")
 }
 
 fn build(
     workshop: &Workshop,
-    request: &RootfsRequest<'_>,
-    certificates: &[String],
+    parts: &Parts<'_>,
     options: &BuildOptions<'_>,
 ) -> Result<PackageVersions, ImageError> {
-    let template = request.template;
-    options.progress.step(&format!(
-        "building the root file system of template {}",
-        template.name
-    ));
-    let files = all_files(template, certificates);
-    let overlay = overlay::pack(&files, &workshop.scratch, &workshop.log)?;
-    let tar = workshop.scratch.join("rootfs.tar");
-    let install = Debootstrap {
-        kind: Kind::Install,
-        packages: &template.packages,
-        dpkg_options: &template.dpkg,
-        hooks: vec![
-            format!("tar-in {} /", quoted(&overlay)),
-            format!(r#"chroot "$1" sh {SETUP_SCRIPT}"#),
-            format!(r#"rm "$1{SETUP_SCRIPT}""#),
-        ],
+    let name = &parts.template.name;
+    require_packages(IMAGE_PACKAGES, options.progress).map_err(ImageError::Tools)?;
+    options
+        .progress
+        .step(&format!("making the root file system of template {name}"));
+    let overlay = overlay::pack(&parts.files, &workshop.scratch, &workshop.log)?;
+    let system = parts.system.tar();
+    let tree = Tree {
+        system: &system,
+        overlay: &overlay,
+        wheels: parts.wheels.as_ref().map(Wheels::directory),
     };
-    let packages = install.run(&tar, &workshop.log, options)?;
-
-    options.progress.detail("making the ext4 image");
     let file_system = Ext4 {
-        label: &template.name,
-        size_mib: u64::from(request.size_gib) * 1024,
+        label: name,
+        size_mib: u64::from(parts.size_gib) * 1024,
         journal_mib: Some(JOURNAL_MIB),
         inodes: Inodes::ByRatio,
     };
-    let image = workshop.out.join(file_name(&template.name));
-    file_system.make_from_tar(&tar, &workshop.scratch, &image, &workshop.log)?;
-    fs::remove_file(&tar).map_err(ImageError::file("remove", &tar))?;
-    options.progress.done(&format!(
-        "root file system of template {}: {} packages",
-        template.name,
-        packages.len()
-    ));
-    Ok(packages)
+    let image = workshop.out.join(file_name(name));
+    let show = |line: &str| options.progress.detail(line);
+    file_system.make_from_tree(&tree, &workshop.scratch, &image, &workshop.log, show)?;
+    options
+        .progress
+        .done(&format!("root file system of template {name}"));
+    Ok(parts.system.packages().clone())
 }
 
-/// The template's files, the certificates, and the script that sets all up.
-fn all_files(template: &Template, certificates: &[String]) -> Vec<File> {
-    let mut files = template.files.clone();
-    files.extend(certificates.iter().enumerate().map(|(index, pem)| File {
-        path: format!("{CERTIFICATES}/extra-{index}.crt"),
-        content: pem.clone(),
+/// What the system does not bring: the word to the agent, and with a base the template's own files and commands.
+fn own_files(template: &Template, base: Option<&Template>) -> Result<Vec<File>, ImageError> {
+    let lineage = [base, Some(template)];
+    let repl = Repl {
+        imports: lineage.iter().flatten().flat_map(|one| &one.imports).collect(),
+        warm_up: lineage.iter().flatten().flat_map(|one| &one.warm_up).collect(),
+    };
+    let mut files = vec![File {
+        path: REPL_FILE.to_owned(),
+        content: serde_json::to_string(&repl).map_err(ImageError::Repl)?,
         executable: false,
-    }));
-    let mut script = "set -eux\nexport DEBIAN_FRONTEND=noninteractive HOME=/root LC_ALL=C.UTF-8\n".to_owned();
-    if !certificates.is_empty() {
-        script.push_str("update-ca-certificates\n");
+    }];
+    if base.is_some() {
+        files.extend(template.files.iter().cloned());
+        files.push(File {
+            path: tree::SETUP_SCRIPT.to_owned(),
+            content: setup_script(template),
+            executable: false,
+        });
+    }
+    Ok(files)
+}
+
+/// pip is the sandbox's own, so the result is what `pip install` there would give; it fetches nothing here.
+fn setup_script(template: &Template) -> String {
+    let mut script = "set -eux\n".to_owned();
+    if !template.wheels.is_empty() {
+        script.push_str(&format!(
+            "python3 -m pip install --no-index --no-deps --ignore-installed --no-compile --no-cache-dir {}/*.whl\npython3 -m pip check\n",
+            tree::WHEELS
+        ));
     }
     for command in &template.setup {
         script.push_str(command);
         script.push('\n');
     }
-    files.push(File {
-        path: SETUP_SCRIPT.to_owned(),
-        content: script,
-        executable: false,
-    });
-    files
-}
-
-/// As one word of the hook language, which splits words like a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+    script
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(template: &Template, size_gib: u32, certificates: &[String]) -> String {
-        let request = RootfsRequest {
-            template,
-            size_gib,
-            extra_certificates: &[],
-        };
-        digest::key(&Inputs::new(&request, certificates)).unwrap()
+    fn file<'f>(files: &'f [File], path: &str) -> Option<&'f str> {
+        let found = files.iter().find(|file| file.path == path);
+        found.map(|file| file.content.as_str())
     }
 
     #[test]
-    fn the_key_follows_what_is_on_the_disk_and_nothing_else() {
-        let template = Template::built_in("default").unwrap().unwrap();
-        let same = key(&template, 4, &[]);
-        let other_repl = Template {
-            imports: vec!["json".to_owned()],
-            description: "x".to_owned(),
-            ..template.clone()
-        };
-        assert_eq!(
-            key(&other_repl, 4, &[]),
-            same,
-            "imports are a matter of the snapshot"
-        );
-        let more_packages = Template {
-            packages: vec!["bash".to_owned()],
-            ..template.clone()
-        };
-        let keys = [
-            same,
-            key(&more_packages, 4, &[]),
-            key(&template, 8, &[]),
-            key(&template, 4, &["certificate".to_owned()]),
-            key(
-                &Template {
-                    setup: Vec::new(),
-                    ..template.clone()
-                },
-                4,
-                &[],
-            ),
-            key(
-                &Template {
-                    files: Vec::new(),
-                    ..template.clone()
-                },
-                4,
-                &[],
-            ),
-        ];
-        let different: std::collections::BTreeSet<_> = keys.iter().collect();
-        assert_eq!(different.len(), keys.len());
+    fn the_agent_is_told_what_base_and_template_load() {
+        let template = Template::built_in("python-datasci").unwrap();
+        let base = template.base().unwrap();
+        let files = own_files(&template, base.as_ref()).unwrap();
+        let told: serde_json::Value = serde_json::from_str(file(&files, REPL_FILE).unwrap()).unwrap();
+        let imports = told["imports"].as_array().unwrap();
+        for wanted in ["json", "numpy as np"] {
+            assert!(imports.iter().any(|import| import == wanted), "{wanted}: {told}");
+        }
     }
 
     #[test]
-    fn certificates_come_with_the_command_that_takes_them_up() {
-        let template = Template::built_in("default").unwrap().unwrap();
-        let files = all_files(&template, &["pem".to_owned()]);
-        let script = &files.last().unwrap().content;
-        assert!(files.iter().any(|file| file.path.ends_with("/extra-0.crt")));
-        assert!(script.contains("update-ca-certificates"));
+    fn only_a_template_with_a_base_is_set_up_on_top_of_a_system() {
+        let default = Template::built_in("default").unwrap();
+        let files = own_files(&default, None).unwrap();
+        assert_eq!(files.len(), 1, "the system has the rest");
+        let science = Template::built_in("python-datasci").unwrap();
+        let files = own_files(&science, Some(&default)).unwrap();
+        let script = file(&files, tree::SETUP_SCRIPT).unwrap();
         assert!(
-            !all_files(&template, &[])
-                .last()
-                .unwrap()
-                .content
-                .contains("update-ca-certificates")
+            script.contains("pip install") && script.contains("pip check"),
+            "{script}"
+        );
+        assert!(
+            file(&files, "/etc/hosts").is_none(),
+            "the base's files are in its system"
         );
     }
 }

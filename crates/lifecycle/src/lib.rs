@@ -10,14 +10,25 @@
 //!     └───────────────────────────────────┘
 //! ```
 //!
-//! A sandbox is created booting and handed to its client when it is ready. Runs are accepted only then, and only so
-//! many at once. When its VM dies it has *failed*: it stays known, so that its client learns why, until it is
-//! deleted. A boot that fails *ends* the sandbox, since no client knows it yet. Ending means that its resources are
-//! being given back; nothing is accepted any more and the reason does not change.
+//! A sandbox is created booting and handed to its client when it is ready. Runs and forks are accepted only then, and
+//! only so many at once. When its VM dies it has *failed*: it stays known, so that its client learns why, until it is
+//! deleted or another takes its place. A boot that fails *ends* the sandbox, since no client knows it yet. Ending means
+//! that its resources are being given back; nothing is accepted any more and the reason does not change.
+//!
+//! Who was forked from whom is the [lineage](Lineage) of ids, and the [ancestry](Ancestry) of VMs. How many VMs wait ready for the next creation, and what is to be
+//! done about it, is the [pool](Pool).
 //!
 //! This crate must not know HTTP, VMs, processes or time.
 #![forbid(unsafe_code)]
 
+mod ancestry;
+mod lineage;
 mod machine;
+mod pool;
 
-pub use machine::{EndReason, Machine, Phase, RunRefused, TransitionRefused};
+pub use ancestry::Ancestry;
+pub use lineage::Lineage;
+pub use machine::{
+    EndReason, FORKS_MAX, ForkRefused, Machine, MergeRefused, Phase, RunRefused, TransitionRefused,
+};
+pub use pool::{Circumstances, Pool, Room, Step};

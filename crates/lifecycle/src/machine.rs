@@ -2,6 +2,10 @@
 
 use thiserror::Error;
 
+/// Forks of one sandbox that may be in progress at once. Each is over in a moment; a caller with more than this many
+/// is out of order.
+pub const FORKS_MAX: u32 = 16;
+
 /// Where a sandbox is in its life, see the [crate] for the diagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -24,6 +28,8 @@ pub enum Phase {
 pub enum EndReason {
     /// Its client asked for it.
     Deleted,
+    /// Another sandbox has taken its place under its id.
+    Merged,
     /// Its client went away before it learned the id.
     Abandoned,
     BootFailed,
@@ -37,6 +43,7 @@ pub struct Machine {
     phase: Phase,
     runs: u32,
     runs_max: u32,
+    forks: u32,
 }
 
 /// Why a run is not accepted.
@@ -50,6 +57,34 @@ pub enum RunRefused {
     Failed { why: String },
     #[error("the sandbox has ended")]
     Ended { reason: EndReason },
+}
+
+/// Why a sandbox is not forked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ForkRefused {
+    #[error("the sandbox is still booting")]
+    Booting,
+    #[error("{FORKS_MAX} forks of this sandbox are in progress already")]
+    TooMany,
+    #[error("the sandbox has failed: {why}")]
+    Failed { why: String },
+    #[error("the sandbox has ended")]
+    Ended { reason: EndReason },
+}
+
+/// Why one sandbox does not take the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MergeRefused {
+    #[error("a sandbox cannot be merged into itself")]
+    Itself,
+    #[error("the sandbox is still booting")]
+    Booting,
+    #[error("the winner has failed: {why}")]
+    WinnerFailed { why: String },
+    #[error("the sandbox to merge into has ended")]
+    LoserEnded,
+    #[error("the winner has ended")]
+    WinnerEnded,
 }
 
 /// A transition that makes no sense from where the sandbox is; nothing has changed.
@@ -68,6 +103,7 @@ impl Machine {
             phase: Phase::Booting,
             runs: 0,
             runs_max,
+            forks: 0,
         }
     }
 
@@ -101,6 +137,47 @@ impl Machine {
 
     pub fn end_run(&mut self) {
         self.runs = self.runs.saturating_sub(1);
+    }
+
+    /// Accepts a fork; each accepted fork is ended by one [`Self::end_fork`]. Runs go on and are accepted meanwhile, and
+    /// the sandbox may end: clones that have been made by then live on.
+    ///
+    /// # Errors
+    /// The sandbox is not ready, or has too many forks.
+    pub fn begin_fork(&mut self) -> Result<(), ForkRefused> {
+        match &self.phase {
+            Phase::Ready if self.forks < FORKS_MAX => {
+                self.forks += 1;
+                Ok(())
+            }
+            Phase::Ready => Err(ForkRefused::TooMany),
+            Phase::Booting => Err(ForkRefused::Booting),
+            Phase::Failed { why } => Err(ForkRefused::Failed { why: why.clone() }),
+            Phase::Ending { reason } | Phase::Gone { reason } => Err(ForkRefused::Ended { reason: *reason }),
+        }
+    }
+
+    pub fn end_fork(&mut self) {
+        self.forks = self.forks.saturating_sub(1);
+    }
+
+    /// Whether the VM of `winner` may take the place of this sandbox's. A sandbox that has failed may be saved this
+    /// way; one that has failed saves nobody. Runs and forks in progress hinder neither side.
+    ///
+    /// # Errors
+    /// One of them is not there yet, or not any more.
+    pub fn may_yield_to(&self, winner: &Self) -> Result<(), MergeRefused> {
+        match &self.phase {
+            Phase::Ready | Phase::Failed { .. } => {}
+            Phase::Booting => return Err(MergeRefused::Booting),
+            Phase::Ending { .. } | Phase::Gone { .. } => return Err(MergeRefused::LoserEnded),
+        }
+        match &winner.phase {
+            Phase::Ready => Ok(()),
+            Phase::Booting => Err(MergeRefused::Booting),
+            Phase::Failed { why } => Err(MergeRefused::WinnerFailed { why: why.clone() }),
+            Phase::Ending { .. } | Phase::Gone { .. } => Err(MergeRefused::WinnerEnded),
+        }
     }
 
     /// The VM's agent has answered and knows who it is.
@@ -165,109 +242,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        BeginRun,
-        EndRun,
-        Booted,
-        Fail(String),
-        End(EndReason),
-        Gone,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let reason = prop_oneof![
-            Just(EndReason::Deleted),
-            Just(EndReason::Abandoned),
-            Just(EndReason::BootFailed),
-            Just(EndReason::Shutdown)
-        ];
-        prop_oneof![
-            8 => Just(Step::BeginRun),
-            4 => Just(Step::EndRun),
-            3 => Just(Step::Booted),
-            1 => "[a-z]{0,4}".prop_map(Step::Fail),
-            1 => reason.prop_map(Step::End),
-            1 => Just(Step::Gone),
-        ]
-    }
-
-    /// Position along the diagram; no step ever lowers it.
-    fn rank(phase: &Phase) -> u8 {
-        match phase {
-            Phase::Booting => 0,
-            Phase::Ready => 1,
-            Phase::Failed { .. } => 2,
-            Phase::Ending { .. } => 3,
-            Phase::Gone { .. } => 4,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_sequence_of_steps_breaks_the_invariants(
-            runs_max in 1..5_u32, steps in proptest::collection::vec(step(), 0..60)
-        ) {
-            let mut machine = Machine::new(runs_max);
-            let mut accepted = 0_u32;
-            for step in steps {
-                let before = machine.clone();
-                match step {
-                    Step::BeginRun => {
-                        let outcome = machine.begin_run();
-                        let room = accepted < runs_max;
-                        prop_assert_eq!(outcome.is_ok(), room && before.phase == Phase::Ready);
-                        accepted += u32::from(outcome.is_ok());
-                    }
-                    // The host ends only runs it began: a ticket is dropped once.
-                    Step::EndRun if accepted > 0 => {
-                        machine.end_run();
-                        accepted -= 1;
-                    }
-                    Step::EndRun => {}
-                    Step::Booted => drop(machine.booted()),
-                    Step::Fail(why) => drop(machine.fail(why)),
-                    Step::End(reason) => {
-                        let first = machine.end(reason);
-                        prop_assert_eq!(first, rank(&before.phase) < 3);
-                    }
-                    Step::Gone => drop(machine.gone()),
-                }
-                prop_assert_eq!(machine.runs(), accepted);
-                prop_assert!(rank(machine.phase()) >= rank(&before.phase));
-                if let (Phase::Ending { reason: was }, Phase::Ending { reason: is } | Phase::Gone { reason: is }) =
-                    (&before.phase, machine.phase())
-                {
-                    prop_assert_eq!(was, is);
-                }
-                if rank(&before.phase) == rank(machine.phase()) {
-                    prop_assert_eq!(&before.phase, machine.phase());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_failed_sandbox_says_why_until_it_is_deleted() {
-        let mut machine = Machine::new(1);
-        machine.booted().unwrap();
-        machine.fail("kernel panic".to_owned()).unwrap();
-        machine.fail("later news".to_owned()).unwrap_err();
-        let why = "kernel panic".to_owned();
-        assert_eq!(machine.begin_run(), Err(RunRefused::Failed { why }));
-        assert!(machine.end(EndReason::Deleted));
-        let reason = EndReason::Deleted;
-        assert_eq!(machine.begin_run(), Err(RunRefused::Ended { reason }));
-    }
-
-    #[test]
-    fn a_sandbox_that_ends_while_it_boots_never_becomes_ready() {
-        let mut machine = Machine::new(1);
-        machine.end(EndReason::Abandoned);
-        machine.booted().unwrap_err();
-    }
-}
+mod tests;

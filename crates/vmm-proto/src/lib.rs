@@ -13,9 +13,10 @@ mod message;
 
 pub use codec::{CodecError, LEN_BYTES, MESSAGE_MAX, decode, encode};
 pub use message::{
-    Command, ConsoleConfig, DiskConfig, EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, Stats,
-    VmConfig, VmState, VsockConfig,
+    CLONES_MAX, CloneConfig, CloneReport, Command, ConsoleConfig, DESCRIPTORS_PER_CLONE, DiskConfig,
+    EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, RestoreConfig, Stats, VmConfig, VmState,
+    VsockConfig,
 };
 
 /// Protocol version; carried in every [`Request`], and another one is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

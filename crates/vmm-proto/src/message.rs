@@ -25,6 +25,22 @@ pub enum Command {
     Stats,
     /// End the VM now, as if the power were cut. An orderly end is asked of the guest's agent.
     Stop,
+    /// Build the VM of a snapshot and keep it paused: a zygote, to be cloned, or one VM to be resumed. Once per
+    /// process, instead of [`Command::Start`].
+    Restore(Box<RestoreConfig>),
+    /// Write the VM, which must be paused, to files in this directory, which must exist and be empty.
+    Snapshot {
+        dir: PathBuf,
+    },
+    /// Make clones of the VM, running or paused; answered with [`Outcome::Cloned`] right after the last `fork(2)`,
+    /// when the VM itself runs on and the clones may still be building their virtual CPUs. Brings descriptors; see
+    /// [`CloneConfig`].
+    Clone(CloneConfig),
+    /// Write down which pages this VM, a clone of a restored VM, has touched since it was made, for
+    /// [`RestoreConfig::working_set`]. The VM must be paused; the file must not exist.
+    RecordWorkingSet {
+        file: PathBuf,
+    },
 }
 
 /// From the VM process.
@@ -46,8 +62,12 @@ pub struct Reply {
 pub enum Outcome {
     Done,
     Stats(Stats),
+    Cloned(CloneReport),
     /// Nothing was changed. The text is a whole error chain.
     Failed(String),
+    /// The snapshot was made by another version, for another CPU, or is damaged: it must be built again. Nothing was
+    /// changed. The text is a whole error chain.
+    Unusable(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +115,68 @@ pub struct VmConfig {
     pub disk: DiskConfig,
     pub vsock: VsockConfig,
     pub console: ConsoleConfig,
+}
+
+/// What a restored VM needs besides its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreConfig {
+    /// Directory that [`Command::Snapshot`] has filled.
+    pub snapshot: PathBuf,
+    /// What [`Command::RecordWorkingSet`] wrote: clones populate these pages before they run. Without it they fault
+    /// in each page as the guest touches it.
+    pub working_set: Option<PathBuf>,
+    /// The raw image the snapshot's disk lies over, opened read-only; must be the one the VM was started with.
+    pub base: PathBuf,
+    /// Takes what the restored VM itself writes. Created by the VM process, must not exist.
+    pub layer: PathBuf,
+    pub vsock: VsockConfig,
+    pub console: ConsoleConfig,
+}
+
+/// Clones to be made in one go.
+///
+/// With the request come open files as ancillary data (`SCM_RIGHTS`), so that neither parent nor clone has to see
+/// any directory: first the parent's next disk layer, and then for each clone in order
+///
+/// 1. its control socket: a Unix stream socket that listens already,
+/// 2. its vsock socket: the same,
+/// 3. its disk layer: an empty regular file, open for reading and writing,
+/// 4. its console log: the same.
+///
+/// `1 + 4 × count` descriptors in all. They follow the message's first byte, in as many parts as one message of
+/// ancillary data takes (253 each), each with at least one byte of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneConfig {
+    /// At least 1, at most [`CLONES_MAX`].
+    pub count: u8,
+    /// Whether the clones run as soon as they are built, or stay paused.
+    pub run: bool,
+    /// Bound of each clone's console log.
+    pub console_log_bytes_max: u64,
+}
+
+impl CloneConfig {
+    /// How many descriptors come with it.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        1 + usize::from(self.count) * DESCRIPTORS_PER_CLONE
+    }
+}
+
+/// Most clones made by one [`Command::Clone`].
+pub const CLONES_MAX: u8 = 32;
+
+/// Descriptors that come with one clone.
+pub const DESCRIPTORS_PER_CLONE: usize = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneReport {
+    /// Process ids, in the order of the descriptors. Fewer than asked for when the host refused a further process;
+    /// `error` says why then.
+    pub pids: Vec<u32>,
+    pub error: Option<String>,
+    /// From the request to park until the VM's own CPUs run again (or would, when it is paused).
+    pub paused_us: u64,
 }
 
 /// The root disk: an immutable base, and a private layer that takes all writes.

@@ -47,14 +47,21 @@ impl Console {
             .create(true)
             .truncate(true)
             .open(&config.log)?;
-        Ok(Self {
+        let mut console = Self::new(log, config.log_bytes_max);
+        console.mirror = mirror;
+        Ok(console)
+    }
+
+    /// Logs to an empty file.
+    pub(crate) fn new(log: File, log_bytes_max: u64) -> Self {
+        Self {
             log,
             log_bytes: 0,
-            log_bytes_max: config.log_bytes_max.max(LOG_BYTES_MIN),
-            mirror,
+            log_bytes_max: log_bytes_max.max(LOG_BYTES_MIN),
+            mirror: None,
             pending: Vec::with_capacity(PENDING_BYTES_MAX),
-            tail: VecDeque::with_capacity(TAIL_BYTES_MAX),
-        })
+            tail: VecDeque::new(),
+        }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {

@@ -1,12 +1,15 @@
 //! The virtio devices of a VM and where they sit: windows, interrupt lines, queue doorbells.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvm_ioctls::{IoEventAddress, VmFd};
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use thiserror::Error;
-use vmm_proto::{Stats, VmConfig};
+use vmm_proto::{RestoreConfig, Stats, VmConfig};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::acpi::MmioWindow;
 use crate::bus::{Bus, BusDevice, OverlapError};
@@ -15,15 +18,21 @@ use crate::memory::GuestMemory;
 use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
-use crate::virtio::{InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, VirtioDevice};
+use crate::virtio::{
+    DeviceError, DeviceState, InterruptLine, MMIO_WINDOW_BYTES, MmioDevice, MmioError, OwnFiles,
+    TransportState, VirtioDevice,
+};
 
-/// Offset of `QueueNotify` in a window (virtio 1.2, section 4.2.2).
+/// Offsets of `QueueNotify` and `InterruptACK` in a window (virtio 1.2, section 4.2.2).
 const QUEUE_NOTIFY: u64 = 0x50;
+const INTERRUPT_ACK: u64 = 0x64;
 
 #[derive(Debug, Error)]
 pub enum DevicesError {
     #[error("there is no interrupt line or address left for device {index}")]
     NoRoom { index: u32 },
+    #[error("the snapshot is of other devices")]
+    NotThese,
     #[error("cannot make the root disk")]
     Block(#[source] BlockError),
     #[error("cannot make the source of random numbers")]
@@ -55,6 +64,10 @@ pub(crate) struct Devices {
 struct Slot {
     device: MmioDevice,
     window: MmioWindow,
+    /// Where acknowledgements of interrupts go; nobody reads it. Each device has a line of its own, so a status that says
+    /// for good that buffers may have been used is never wrong, and KVM can take the guest's word without an exit to this
+    /// process.
+    acknowledged: EventFd,
 }
 
 impl Devices {
@@ -75,6 +88,15 @@ impl Devices {
             socket: config.vsock.socket.clone(),
         })
         .map_err(DevicesError::Vsock)?;
+        Self::attach(block, vsock, memory, vm)
+    }
+
+    fn attach(
+        block: Block,
+        vsock: Vsock,
+        memory: &GuestMemory,
+        vm: &Arc<VmFd>,
+    ) -> Result<Self, DevicesError> {
         let (block_counters, vsock_counters) = (block.counters(), vsock.counters());
         let rng = Rng::new().map_err(DevicesError::Rng)?;
         // The guest numbers its disks in this order.
@@ -88,6 +110,63 @@ impl Devices {
             block: block_counters,
             vsock: vsock_counters,
         })
+    }
+
+    /// The devices of a snapshot, wired to the VM built for it. `disk` has the blocks of the disk.
+    pub(crate) fn restore(
+        config: &RestoreConfig,
+        memory: &GuestMemory,
+        vm: &Arc<VmFd>,
+        disk: File,
+        saved: &[(TransportState, DeviceState)],
+    ) -> Result<Self, DevicesError> {
+        let [
+            (_, DeviceState::Block(block)),
+            (_, DeviceState::Vsock(vsock)),
+            (_, DeviceState::Nothing),
+        ] = saved
+        else {
+            return Err(DevicesError::NotThese);
+        };
+        let block = Block::restore(&config.base, &config.layer, disk, block).map_err(DevicesError::Block)?;
+        let vsock = Vsock::restore(
+            VsockConfig {
+                guest_cid: config.vsock.guest_cid,
+                socket: config.vsock.socket.clone(),
+            },
+            vsock,
+        )
+        .map_err(DevicesError::Vsock)?;
+        let devices = Self::attach(block, vsock, memory, vm)?;
+        for ((index, slot), (transport, _)) in (0..).zip(&devices.slots).zip(saved) {
+            let failed = |source| DevicesError::Transport { index, source };
+            slot.device.restore(transport).map_err(failed)?;
+        }
+        Ok(devices)
+    }
+
+    /// All that makes the devices continue in another process; the disk's blocks go to `disk`.
+    pub(crate) fn save(&self, disk: &File) -> Result<Vec<(TransportState, DeviceState)>, DeviceError> {
+        self.iter().map(|device| device.save(disk)).collect()
+    }
+
+    /// The same devices in a clone, wired to its VM.
+    pub(crate) fn inherit(self, vm: &Arc<VmFd>, files: &mut OwnFiles) -> Result<Self, DevicesError> {
+        let slots = (0..)
+            .zip(self.slots)
+            .map(|(index, slot)| slot.inherit(index, vm, files))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { slots, ..self })
+    }
+
+    /// The VM is about to be cloned (see [`VirtioDevice::share`]).
+    pub(crate) fn share(&self, files: &mut OwnFiles) {
+        self.iter().for_each(|device| device.share(files));
+    }
+
+    /// Descriptors a clone needs.
+    pub(crate) fn kept(&self) -> Vec<RawFd> {
+        self.iter().flat_map(MmioDevice::kept).collect()
     }
 
     /// What the guest is told about.
@@ -132,19 +211,55 @@ impl Slot {
         vm: &Arc<VmFd>,
     ) -> Result<Self, DevicesError> {
         let window = window(index).ok_or(DevicesError::NoRoom { index })?;
-        let wire = |source| DevicesError::Wire { index, source };
-        let transport = |source| DevicesError::Transport { index, source };
-        let line = KvmLine {
-            vm: Arc::clone(vm),
-            gsi: window.gsi,
+        let line = Box::new(KvmLine::new(vm, window.gsi));
+        let device = MmioDevice::new(device, memory.clone(), line)
+            .map_err(|source| DevicesError::Transport { index, source })?;
+        let slot = Self {
+            device,
+            window,
+            acknowledged: event(index)?,
         };
-        let device = MmioDevice::new(device, memory.clone(), Box::new(line)).map_err(transport)?;
-        let doorbell = IoEventAddress::Mmio(u64::from(window.start) + QUEUE_NOTIFY);
-        for (queue, notifier) in (0_u32..).zip(device.queue_notifiers().map_err(transport)?) {
-            vm.register_ioevent(&notifier, &doorbell, queue).map_err(wire)?;
-        }
-        Ok(Self { device, window })
+        slot.wire(index, vm)?;
+        Ok(slot)
     }
+
+    fn inherit(self, index: u32, vm: &Arc<VmFd>, files: &mut OwnFiles) -> Result<Self, DevicesError> {
+        let line = Box::new(KvmLine::new(vm, self.window.gsi));
+        let device = self
+            .device
+            .inherit(line, files)
+            .map_err(|source| DevicesError::Transport { index, source })?;
+        // The parent's descriptor is closed already, and its number may be somebody else's.
+        std::mem::forget(self.acknowledged);
+        let slot = Self {
+            device,
+            window: self.window,
+            acknowledged: event(index)?,
+        };
+        slot.wire(index, vm)?;
+        Ok(slot)
+    }
+
+    /// Lets KVM ring the device's doorbells, and take acknowledgements.
+    fn wire(&self, index: u32, vm: &VmFd) -> Result<(), DevicesError> {
+        let transport = |source| DevicesError::Transport { index, source };
+        let acknowledge = IoEventAddress::Mmio(u64::from(self.window.start) + INTERRUPT_ACK);
+        vm.register_ioevent(&self.acknowledged, &acknowledge, NoDatamatch)
+            .map_err(|source| DevicesError::Wire { index, source })?;
+        let doorbell = IoEventAddress::Mmio(u64::from(self.window.start) + QUEUE_NOTIFY);
+        for (queue, notifier) in (0_u32..).zip(self.device.queue_notifiers().map_err(transport)?) {
+            vm.register_ioevent(&notifier, &doorbell, queue)
+                .map_err(|source| DevicesError::Wire { index, source })?;
+        }
+        Ok(())
+    }
+}
+
+fn event(index: u32) -> Result<EventFd, DevicesError> {
+    EventFd::new(EFD_NONBLOCK).map_err(|error| DevicesError::Transport {
+        index,
+        source: MmioError::EventFd(error),
+    })
 }
 
 /// An input of the in-kernel I/O APIC.
@@ -152,9 +267,18 @@ impl Slot {
 /// Two system calls an edge, and still cheaper than an event descriptor wired to it (irqfd): KVM injects those from a
 /// kernel worker unless they are MSIs, which costs a context switch before the vCPU can be woken.
 #[derive(Debug)]
-struct KvmLine {
+pub(crate) struct KvmLine {
     vm: Arc<VmFd>,
     gsi: u32,
+}
+
+impl KvmLine {
+    pub(crate) fn new(vm: &Arc<VmFd>, gsi: u32) -> Self {
+        Self {
+            vm: Arc::clone(vm),
+            gsi,
+        }
+    }
 }
 
 impl InterruptLine for KvmLine {

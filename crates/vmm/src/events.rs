@@ -10,10 +10,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use vmm_proto::EndCause;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::arch::CpuError;
+use crate::state::CpuState;
+
 #[derive(Debug)]
 pub(crate) enum MachineEvent {
-    /// A vCPU stands still, as it was told to.
-    Parked { vcpu: u8 },
+    /// A vCPU stands still, as it was told to, in this state.
+    Parked {
+        vcpu: u8,
+        state: Result<Box<CpuState>, CpuError>,
+    },
     /// The guest announced a panic of its kernel; it may still print and will usually reset.
     Panicked,
     /// The VM is over.

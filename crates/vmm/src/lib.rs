@@ -7,11 +7,15 @@
 //! kernel, an initrd, a disk and a socket. There is no asynchronous runtime here, and no thread but the main loop's and
 //! the vCPUs'.
 
+pub mod confine;
 pub mod main_loop;
 pub mod probe;
 
+mod clone;
 mod run_state;
 mod session;
+mod snapshot;
+mod state;
 
 mod bus;
 mod console;
@@ -21,8 +25,11 @@ mod events;
 mod legacy;
 pub mod machine;
 pub mod memory;
+mod proc;
+mod requests;
 mod resident;
 mod vcpu;
+mod working_set;
 
 mod acpi;
 mod arch;

@@ -6,6 +6,11 @@
 //! Life of the process: listen → (Start) build the VM and let it run → serve → the VM ends → report to every connected
 //! daemon → return. A process nobody connects to and starts within [`START_PATIENCE`] ends by itself: the daemon that
 //! spawned it is gone.
+//!
+//! A clone begins in the middle of that: `serve` returns in the forked child, which becomes a process of its own with a
+//! new loop, and serves its own VM.
+
+mod handle;
 
 use std::io;
 use std::path::Path;
@@ -17,13 +22,17 @@ use event_manager::{
 };
 use pod_types::ErrorChain;
 use thiserror::Error;
-use vmm_proto::{Command, EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, VmConfig};
+use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, VmConfig};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::control::{ConnectionId, ControlError, ControlServer};
-use crate::events::{self, EventReceiver, EventSender, MachineEvent};
+use crate::clone::{self, Birth};
+use crate::confine::Confinement;
+use crate::control::{ControlError, ControlServer};
+use crate::events::{self, EventReceiver, EventSender};
 use crate::log;
-use crate::session::{Answer, Session};
+use crate::machine::RestoreError;
+use crate::proc::Proc;
+use crate::session::Session;
 
 /// How long a process without a VM waits alone for a daemon.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -36,10 +45,16 @@ pub enum RunError {
     EventLoop(#[source] event_manager::Error),
     #[error("cannot make an event")]
     Event(#[source] io::Error),
+    #[error("cannot open /proc")]
+    Proc(#[source] io::Error),
     #[error("cannot open the control socket")]
     Control(#[source] ControlError),
     #[error("cannot start the VM")]
     Start(#[source] crate::machine::MachineError),
+    #[error("cannot go on as a clone")]
+    Clone(#[source] crate::machine::MachineError),
+    #[error("cannot serve the clone's control socket")]
+    CloneControl(#[source] io::Error),
     #[error("no daemon started a VM within {} s", START_PATIENCE.as_secs())]
     Abandoned,
 }
@@ -56,7 +71,9 @@ pub struct MainLoop {
     events: EventReceiver,
     sender: EventSender,
     control: Option<Control>,
-    session: Option<Session<Waiter>>,
+    session: Option<Session>,
+    proc: Proc,
+    confinement: Confinement,
     born: Instant,
 }
 
@@ -65,11 +82,11 @@ struct Control {
     server: Arc<Mutex<ControlServer>>,
 }
 
-/// Who waits for a reply.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    connection: ConnectionId,
-    request: u64,
+/// What ends the serving of a VM by this loop.
+enum Turn {
+    Ended(EndCause),
+    /// This is a forked child now.
+    Born(Box<Birth>),
 }
 
 /// Wakes the loop; what there is to do is looked up after the turn.
@@ -77,8 +94,13 @@ struct Wake(EventFd);
 
 impl MainLoop {
     /// # Errors
-    /// The host has no descriptors left.
+    /// The host has no descriptors left, or no `/proc`.
     pub fn new() -> Result<Self, RunError> {
+        Self::with(Proc::open_self().map_err(RunError::Proc)?)
+    }
+
+    fn with(proc: Proc) -> Result<Self, RunError> {
+        clone::prepare();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
         let wake = events.wake().try_clone().map_err(RunError::Event)?;
@@ -89,8 +111,16 @@ impl MainLoop {
             sender,
             control: None,
             session: None,
+            proc,
+            confinement: Confinement::Off,
             born: Instant::now(),
         })
+    }
+
+    /// Has the process confine itself before its guest runs.
+    #[must_use]
+    pub fn confined(self, confinement: Confinement) -> Self {
+        Self { confinement, ..self }
     }
 
     /// Takes requests on a Unix socket at `path`.
@@ -99,10 +129,14 @@ impl MainLoop {
     /// Another process answers there, or the path cannot be bound.
     pub fn listen(&mut self, path: &Path) -> Result<(), RunError> {
         let server = ControlServer::bind(path).map_err(RunError::Control)?;
+        self.serve_control(server);
+        Ok(())
+    }
+
+    fn serve_control(&mut self, server: ControlServer) {
         let server = Arc::new(Mutex::new(server));
         let id = self.manager.add_subscriber(Arc::clone(&server) as Subscriber);
         self.control = Some(Control { id, server });
-        Ok(())
     }
 
     /// Starts a VM without being asked over the socket; its console goes to `mirror` as well.
@@ -110,22 +144,33 @@ impl MainLoop {
     /// # Errors
     /// The VM cannot be built.
     pub fn start(&mut self, config: &VmConfig, mirror: Option<io::Stdout>) -> Result<(), RunError> {
-        self.build(config, mirror).map_err(RunError::Start)
+        let session = Session::start(config, &self.sender, mirror, (&self.proc, &mut self.confinement))
+            .map_err(RunError::Start)?;
+        self.adopt(session);
+        Ok(())
     }
 
-    /// Runs until the VM has ended, tells every daemon, and returns what happened.
+    /// Runs until the VM has ended, tells every daemon, and returns what happened. Returns in every process that has
+    /// come to be by cloning as well.
     ///
     /// # Errors
     /// Nobody started a VM, or the event loop failed.
     pub fn run(mut self) -> Result<EndReport, RunError> {
-        let outcome = self.serve();
-        let cause = match outcome {
-            Ok(cause) => cause,
-            // A VM without a main loop is lost; say so to whom it belongs.
-            Err(error) if self.session.is_some() => EndCause::Internal(ErrorChain(&error).to_string()),
-            Err(error) => return Err(error),
-        };
-        let report = match self.session.take() {
+        loop {
+            match self.serve() {
+                Ok(Turn::Born(birth)) => self = self.become_clone(*birth)?,
+                Ok(Turn::Ended(cause)) => return Ok(self.end(cause)),
+                // A VM without a main loop is lost; say so to whom it belongs.
+                Err(error) if self.session.is_some() => {
+                    return Ok(self.end(EndCause::Internal(ErrorChain(&error).to_string())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn end(self, cause: EndCause) -> EndReport {
+        let report = match self.session {
             Some(session) => session.finish(cause),
             None => EndReport {
                 cause,
@@ -136,25 +181,82 @@ impl MainLoop {
         if let Some(control) = &self.control {
             lock(&control.server).finish(&FromVmm::Event(Event::Ended(report.clone())));
         }
-        Ok(report)
+        report
     }
 
-    fn serve(&mut self) -> Result<EndCause, RunError> {
+    fn serve(&mut self) -> Result<Turn, RunError> {
         loop {
             match self.manager.run_with_timeout(self.timeout_ms()) {
                 Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
                 result => drop(result.map_err(RunError::EventLoop)?),
             }
-            if let Some(cause) = self.handle_events() {
-                return Ok(cause);
+            if let Some(turn) = self.handle_events() {
+                return Ok(turn);
             }
-            if let Some(cause) = self.handle_requests() {
-                return Ok(cause);
+            if let Some(turn) = self.handle_requests() {
+                return Ok(turn);
             }
             if self.is_abandoned() {
                 return Err(RunError::Abandoned);
             }
         }
+    }
+
+    /// In a forked child: leaves the parent's loop and connections, and builds its own.
+    fn become_clone(self, birth: Birth) -> Result<Self, RunError> {
+        clone::leave_process_group();
+        let Self {
+            manager,
+            events,
+            sender,
+            control,
+            session,
+            proc,
+            confinement,
+            born: _,
+        } = self;
+        drop((manager, control));
+        // A vCPU thread of the parent may have been at work on the channel when the process was forked.
+        std::mem::forget((events, sender));
+        let kept = session.iter().flat_map(Session::kept);
+        let kept = kept.chain(birth.files.descriptors());
+        clone::close_all_but(kept.chain([proc.descriptor()]));
+
+        let mut clone = Self::with(proc)?.confined(confinement);
+        let Birth { files, config } = birth;
+        let (control, files) = files.split();
+        let server = ControlServer::new(control).map_err(RunError::CloneControl)?;
+        clone.serve_control(server);
+        let inherited = match session {
+            Some(session) => session.inherit(files, config, &clone.sender, &mut clone.confinement),
+            None => return Err(RunError::Abandoned),
+        };
+        match inherited {
+            Ok(session) => {
+                clone.adopt(session);
+                Ok(clone)
+            }
+            Err(error) => {
+                // Whoever has connected is told why there will be no VM.
+                clone.end(EndCause::Internal(ErrorChain(&error).to_string()));
+                Err(RunError::Clone(error))
+            }
+        }
+    }
+
+    /// Starts the VM of a snapshot, paused.
+    fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
+        let session = Session::restore(config, &self.sender, (&self.proc, &mut self.confinement))?;
+        self.adopt(session);
+        Ok(())
+    }
+
+    /// Serves a VM from now on.
+    fn adopt(&mut self, session: Session) {
+        for device in session.devices() {
+            self.manager.add_subscriber(device.subscriber());
+        }
+        self.session = Some(session);
     }
 
     /// Until something is due by itself; -1 is for ever.
@@ -176,87 +278,6 @@ impl MainLoop {
             .as_ref()
             .is_none_or(|control| lock(&control.server).is_alone());
         self.session.is_none() && alone && self.born.elapsed() >= START_PATIENCE
-    }
-
-    fn handle_events(&mut self) -> Option<EndCause> {
-        let session = self.session.as_mut()?;
-        let mut answers = Vec::new();
-        for event in self.events.drain() {
-            match event {
-                MachineEvent::Parked { vcpu } => answers.extend(session.parked(vcpu)),
-                MachineEvent::Panicked => session.panicked(),
-                MachineEvent::Ended(cause) => return Some(session.judge(cause)),
-            }
-        }
-        let overdue = session.overdue();
-        self.answer(answers);
-        overdue
-    }
-
-    fn handle_requests(&mut self) -> Option<EndCause> {
-        let requests = lock(&self.control.as_ref()?.server).take_requests();
-        for (connection, request) in requests {
-            let waiter = Waiter {
-                connection,
-                request: request.id,
-            };
-            let (answers, end) = self.handle(waiter, request);
-            self.answer(answers);
-            if end.is_some() {
-                return end;
-            }
-        }
-        None
-    }
-
-    fn handle(&mut self, waiter: Waiter, request: Request) -> (Vec<Answer<Waiter>>, Option<EndCause>) {
-        let now = |outcome| (vec![(waiter, outcome)], None);
-        let refuse = |text: &str| now(Outcome::Failed(text.to_owned()));
-        if request.version != vmm_proto::VERSION {
-            let (theirs, ours) = (request.version, vmm_proto::VERSION);
-            return refuse(&format!(
-                "protocol version {theirs} is not {ours}, which this process speaks"
-            ));
-        }
-        match (request.command, &mut self.session) {
-            (Command::Start(_), Some(_)) => refuse("this process has started its VM already"),
-            (Command::Start(config), None) => match self.build(&config, None) {
-                Ok(()) => now(Outcome::Done),
-                Err(error) => refuse(&ErrorChain(&error).to_string()),
-            },
-            (Command::Pause, Some(session)) => (session.pause(waiter), None),
-            (Command::Resume, Some(session)) => (session.resume(waiter), None),
-            (Command::Pause | Command::Resume, None) => refuse("no VM has been started"),
-            (Command::Stats, session) => now(Outcome::Stats(Session::stats(session.as_ref()))),
-            (Command::Stop, _) => (vec![(waiter, Outcome::Done)], Some(EndCause::Stopped)),
-        }
-    }
-
-    fn build(
-        &mut self,
-        config: &VmConfig,
-        mirror: Option<io::Stdout>,
-    ) -> Result<(), crate::machine::MachineError> {
-        let session = Session::start(config, &self.sender, mirror)?;
-        for device in session.devices() {
-            self.manager.add_subscriber(device.subscriber());
-        }
-        self.session = Some(session);
-        Ok(())
-    }
-
-    fn answer(&mut self, answers: Vec<Answer<Waiter>>) {
-        let Some(control) = &self.control else { return };
-        for (waiter, outcome) in answers {
-            let reply = FromVmm::Reply(Reply {
-                id: waiter.request,
-                outcome,
-            });
-            match self.manager.event_ops(control.id) {
-                Ok(mut ops) => lock(&control.server).send(waiter.connection, &reply, &mut ops),
-                Err(error) => log::line(format_args!("lost a reply: {error}")),
-            }
-        }
     }
 }
 

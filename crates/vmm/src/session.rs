@@ -1,71 +1,240 @@
 //! A VM that was started: its machine, whether it runs, and how its end is judged.
 
 use std::io;
+use std::os::fd::RawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vmm_proto::{EndCause, EndReport, Outcome, Stats, VmConfig, VmState};
+use thiserror::Error;
+use vmm_proto::{
+    CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused,
+};
 
+use crate::arch::CpuError;
+use crate::clone::VmFiles;
+use crate::confine::Confinement;
 use crate::events::EventSender;
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Inheritance, Machine, MachineError, Prepared, RestoreError, VmState};
+use crate::memory::PageSource;
+use crate::proc::Proc;
+use crate::requests::{CloneRequest, Waiter};
 use crate::resident;
 use crate::run_state::{Action, RunState};
+use crate::snapshot::{SnapshotError, Target};
+use crate::state::{ClockState, CpuState};
 use crate::vcpu::VcpuHandle;
-use crate::virtio::MmioDevice;
+use crate::virtio::{MmioDevice, OwnFiles};
+use crate::working_set::WorkingSetError;
 
 /// How long a guest that announced its panic may go on printing before it is ended. Ours reset at once (`panic=-1`).
 const PANIC_PATIENCE: Duration = Duration::from_secs(2);
 /// What Linux prints first when it panics.
 const PANIC_LINE: &str = "Kernel panic - not syncing";
 
-/// A reply for whoever waits under `T`.
-pub(crate) type Answer<T> = (T, Outcome);
+/// What the main loop has to do next, in this order.
+pub(crate) type Actions = Vec<Action<Waiter, CloneRequest>>;
 
 #[derive(Debug)]
-pub(crate) struct Session<T> {
+pub(crate) struct Session {
     machine: Machine,
-    state: RunState<T>,
+    state: RunState<Waiter, CloneRequest>,
+    /// Index: vCPU. What each was like when it parked, as long as it stands still.
+    parked: Vec<Option<Result<Box<CpuState>, CpuError>>>,
+    /// Of a VM that was restored and has not run: the time at which it stands, also for its clones. A zygote may be days
+    /// old; a guest that saw days pass would have all its timers expire at once.
+    still: Option<ClockState>,
+    /// What KVM holds of the VM, when clones are made.
+    frozen: Option<VmState>,
     started: Instant,
     /// Resident memory of this process before it had a guest, in bytes.
     resident_before: u64,
     panicked_at: Option<Instant>,
 }
 
-impl<T> Session<T> {
+/// Why a VM could not be written to files.
+#[derive(Debug, Error)]
+pub(crate) enum SaveError {
+    #[error("cannot capture the VM")]
+    Capture(#[source] MachineError),
+    #[error("cannot write the snapshot")]
+    Write(#[source] SnapshotError),
+}
+
+impl Session {
     /// Builds the VM and lets it run.
     pub(crate) fn start(
         config: &VmConfig,
         events: &EventSender,
         mirror: Option<io::Stdout>,
+        (proc, confinement): (&Proc, &mut Confinement),
     ) -> Result<Self, MachineError> {
-        let resident_before = resident::bytes();
-        let machine = Machine::build(config, events, mirror)?;
-        machine.vcpus.iter().for_each(VcpuHandle::resume);
-        Ok(Self {
-            machine,
+        let resident_before = resident::bytes(proc);
+        let machine = Prepared::boot(config, events, mirror)?.launch(events, confinement)?;
+        let mut session = Self {
             state: RunState::running(config.vcpus),
+            parked: Vec::new(),
+            still: None,
+            frozen: None,
             started: Instant::now(),
             resident_before,
             panicked_at: None,
+            machine,
+        };
+        session.run_all();
+        Ok(session)
+    }
+
+    /// Builds the VM of a snapshot, paused.
+    pub(crate) fn restore(
+        config: &RestoreConfig,
+        events: &EventSender,
+        (proc, confinement): (&Proc, &mut Confinement),
+    ) -> Result<Self, RestoreError> {
+        let resident_before = resident::bytes(proc);
+        let (prepared, vm) = Prepared::restore(config, events)?;
+        let machine = prepared
+            .launch(events, confinement)
+            .map_err(RestoreError::Machine)?;
+        Ok(Self {
+            state: RunState::paused(machine.vcpu_count()),
+            parked: parked(vm.cpus),
+            still: Some(vm.clock),
+            frozen: None,
+            started: Instant::now(),
+            resident_before,
+            panicked_at: None,
+            machine,
         })
+    }
+
+    /// Goes on as a clone of itself, in a forked child. Confinement is inherited.
+    pub(crate) fn inherit(
+        self,
+        files: VmFiles,
+        config: CloneConfig,
+        events: &EventSender,
+        confinement: &mut Confinement,
+    ) -> Result<Self, MachineError> {
+        let inheritance = Inheritance {
+            files: OwnFiles {
+                layer: Some(files.layer),
+                vsock: Some(files.vsock),
+            },
+            console: files.console,
+            console_log_bytes_max: config.console_log_bytes_max,
+        };
+        let mut state = self.frozen.ok_or(MachineError::Missing { what: "a parent" })?;
+        let machine =
+            Prepared::inherit(self.machine, &mut state, inheritance, events)?.launch(events, confinement)?;
+        let vcpus = machine.vcpu_count();
+        let mut session = Self {
+            state: RunState::paused(vcpus),
+            parked: parked(state.cpus),
+            still: self.still.map(|_| state.clock),
+            frozen: None,
+            started: Instant::now(),
+            resident_before: self.resident_before,
+            panicked_at: self.panicked_at,
+            machine,
+        };
+        if config.run {
+            session.state = RunState::running(vcpus);
+            session.run_all();
+        }
+        Ok(session)
     }
 
     pub(crate) fn devices(&self) -> impl Iterator<Item = &MmioDevice> {
         self.machine.devices.iter()
     }
 
-    pub(crate) fn pause(&mut self, waiter: T) -> Vec<Answer<T>> {
-        let actions = self.state.pause(waiter);
-        self.act(actions)
+    pub(crate) fn pause(&mut self, waiter: Waiter) -> Actions {
+        self.state.pause(waiter)
     }
 
-    pub(crate) fn resume(&mut self, waiter: T) -> Vec<Answer<T>> {
-        let actions = self.state.resume(waiter);
-        self.act(actions)
+    pub(crate) fn resume(&mut self, waiter: Waiter) -> Actions {
+        self.state.resume(waiter)
     }
 
-    pub(crate) fn parked(&mut self, vcpu: u8) -> Vec<Answer<T>> {
-        let actions = self.state.parked(vcpu);
-        self.act(actions)
+    pub(crate) fn clone(&mut self, request: CloneRequest) -> Actions {
+        self.state.clone(request)
+    }
+
+    pub(crate) fn parked(&mut self, vcpu: u8, state: Result<Box<CpuState>, CpuError>) -> Actions {
+        self.parked.resize_with(self.machine.vcpus.len(), || None);
+        if let Some(place) = self.parked.get_mut(usize::from(vcpu)) {
+            *place = Some(state);
+        }
+        self.state.parked(vcpu)
+    }
+
+    pub(crate) fn park_all(&self) {
+        self.machine.vcpus.iter().for_each(VcpuHandle::pause);
+    }
+
+    pub(crate) fn run_all(&mut self) {
+        self.parked.clear();
+        self.still = None;
+        self.machine.vcpus.iter().for_each(VcpuHandle::resume);
+    }
+
+    /// Captures what KVM holds, for clones. The vCPUs stand still.
+    pub(crate) fn freeze(&mut self) -> Result<(), MachineError> {
+        let mut cpus = Vec::with_capacity(self.parked.len());
+        for (index, parked) in (0..).zip(&mut self.parked) {
+            match parked {
+                Some(Ok(state)) => cpus.push(CpuState::clone(state)),
+                Some(Err(_)) => {
+                    // It is told once; the next clone of a VM that stays paused finds nothing.
+                    if let Some(Err(source)) = parked.take() {
+                        return Err(MachineError::Cpu { index, source });
+                    }
+                }
+                None => {}
+            }
+        }
+        if cpus.len() != self.machine.vcpus.len() {
+            return Err(MachineError::Missing {
+                what: "the state of a vCPU",
+            });
+        }
+        let (chips, clock) = self.machine.chips_and_clock()?;
+        let clock = self.still.unwrap_or(clock);
+        self.frozen = Some(VmState { cpus, chips, clock });
+        Ok(())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state.is_paused()
+    }
+
+    /// Writes the VM, which must be paused, to files.
+    pub(crate) fn snapshot(&mut self, dir: &Path, pages: PageSource<'_>) -> Result<(), SaveError> {
+        self.freeze().map_err(SaveError::Capture)?;
+        let Some(vm) = &self.frozen else {
+            return Ok(());
+        };
+        let saved = Target::create(dir).and_then(|target| self.machine.save(vm, pages, target));
+        saved.map_err(SaveError::Write)
+    }
+
+    /// See [`Machine::record_working_set`]; the VM must be paused.
+    pub(crate) fn record_working_set(
+        &self,
+        file: &Path,
+        pages: PageSource<'_>,
+    ) -> Result<(), WorkingSetError> {
+        self.machine.record_working_set(file, pages)
+    }
+
+    /// See [`crate::virtio::VirtioDevice::share`].
+    pub(crate) fn share(&self, files: &mut OwnFiles) {
+        self.machine.devices.share(files);
+    }
+
+    /// Descriptors a clone must not close.
+    pub(crate) fn kept(&self) -> Vec<RawFd> {
+        self.machine.kept()
     }
 
     pub(crate) fn panicked(&mut self) {
@@ -74,13 +243,25 @@ impl<T> Session<T> {
 
     /// When [`Session::overdue`] has to be asked again.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.panicked_at.map(|at| at + PANIC_PATIENCE)
+        let devices = self.devices().filter_map(MmioDevice::due);
+        devices.chain(self.panic_due()).min()
     }
 
-    /// A guest that panicked and neither reset nor powered off in time.
+    /// Lets devices do what is due; a guest that panicked and neither reset nor powered off in time ends.
     pub(crate) fn overdue(&self) -> Option<EndCause> {
         let due = self.due()?;
-        (Instant::now() >= due).then_some(EndCause::GuestPanic)
+        let now = Instant::now();
+        if now < due {
+            return None;
+        }
+        self.devices().for_each(|device| device.look(now));
+        self.panic_due()
+            .is_some_and(|due| now >= due)
+            .then_some(EndCause::GuestPanic)
+    }
+
+    fn panic_due(&self) -> Option<Instant> {
+        self.panicked_at.map(|at| at + PANIC_PATIENCE)
     }
 
     /// What an end means, knowing all this session knows.
@@ -99,9 +280,9 @@ impl<T> Session<T> {
     }
 
     /// Also of a process that has no VM yet.
-    pub(crate) fn stats(session: Option<&Self>) -> Stats {
+    pub(crate) fn stats(session: Option<&Self>, proc: &Proc) -> Stats {
         let mut stats = Stats {
-            state: VmState::Unstarted,
+            state: RunningOrPaused::Unstarted,
             uptime_ms: 0,
             memory_resident_bytes: 0,
             disk_layer_bytes: 0,
@@ -115,28 +296,16 @@ impl<T> Session<T> {
         };
         if let Some(session) = session {
             stats.state = if session.state.is_paused() {
-                VmState::Paused
+                RunningOrPaused::Paused
             } else {
-                VmState::Running
+                RunningOrPaused::Running
             };
             stats.uptime_ms = session.uptime_ms();
-            stats.memory_resident_bytes = resident::bytes().saturating_sub(session.resident_before);
+            stats.memory_resident_bytes = resident::bytes(proc).saturating_sub(session.resident_before);
             stats.vcpu_exits = session.machine.vcpus.iter().map(VcpuHandle::exits).sum();
             session.machine.devices.count(&mut stats);
         }
         stats
-    }
-
-    fn act(&mut self, actions: Vec<Action<T>>) -> Vec<Answer<T>> {
-        let mut answers = Vec::new();
-        for action in actions {
-            match action {
-                Action::ParkAll => self.machine.vcpus.iter().for_each(VcpuHandle::pause),
-                Action::RunAll => self.machine.vcpus.iter().for_each(VcpuHandle::resume),
-                Action::Answer(waiter) => answers.push((waiter, Outcome::Done)),
-            }
-        }
-        answers
     }
 
     fn console_tail(&self) -> String {
@@ -149,6 +318,11 @@ impl<T> Session<T> {
     fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// What is known of vCPUs that have not run since they were in these states.
+fn parked(cpus: Vec<CpuState>) -> Vec<Option<Result<Box<CpuState>, CpuError>>> {
+    cpus.into_iter().map(|cpu| Some(Ok(Box::new(cpu)))).collect()
 }
 
 /// A kernel that panics resets; it has announced the panic when its pvpanic driver was loaded, and has printed it in

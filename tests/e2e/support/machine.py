@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import httpx
+
 from support.cli import Cli
 
 # One line per process: pid, state, name. `comm` holds 15 characters, more than any name of ours.
@@ -41,6 +43,27 @@ class Machine:
 
     def kill(self, pid: int) -> None:
         self.output("kill", "-9", str(pid))
+
+    def zygote(self, http: httpx.Client, template: str) -> int:
+        """Process of the VM that a template's sandboxes are cloned from."""
+        pools = http.get("/v1/capacity").json()["pools"]
+        return next(pool["zygote_pid"] for pool in pools if pool["template"] == template)
+
+    def strays(self, http: httpx.Client) -> int:
+        """VM processes beyond those of sandboxes, pools and zygotes; what is in the making may count for a moment."""
+        capacity = http.get("/v1/capacity").json()
+        wanted = sum(pool["size"] + ("zygote_pid" in pool) for pool in capacity["pools"])
+        wanted += capacity["sandboxes"]["ready"] + capacity["sandboxes"]["booting"]
+        return len(self.processes("podflare-vmm")) - wanted
+
+    def memory_available_mib(self) -> int:
+        lines = self.output("cat", "/proc/meminfo").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) // 1024
+
+    def data_used_kib(self) -> int:
+        """Room taken on the file system with the data of the host daemon."""
+        used = self.output("sh", "-c", "df -k /state 2>/dev/null || df -k /")
+        return int(used.splitlines()[-1].split()[2])
 
     def descriptor_count(self, name: str) -> int:
         """Open descriptors of the only process of that name."""

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod run;
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Logs(args) => logs::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),
         Command::Supervise(args) => supervise::run(context, &args),

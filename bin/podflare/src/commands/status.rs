@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{Capacity, SandboxCounts};
+use api::{Capacity, PoolState, SandboxCounts};
 use serde::Serialize;
 use softhost::{HostKind, Observed, State, Status};
 
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::local::{self, kind_name, state_name};
-use crate::output::{Paint, Show, duration, mebibytes, table};
+use crate::output::{Paint, Show, duration, mebibytes, pool_state_name, table};
 
 /// Say how the host is: exits with 0 when it answers and 1 when not
 #[derive(Debug, clap::Args)]
@@ -174,10 +174,7 @@ impl Show for Report {
                     )
                 }),
             ),
-            (
-                "templates",
-                capacity.map(|capacity| capacity.templates.join(", ")),
-            ),
+            ("templates", capacity.map(templates)),
         ];
         let rows: Vec<_> = rows
             .into_iter()
@@ -189,6 +186,22 @@ impl Show for Report {
             .trim_end()
             .to_owned()
     }
+}
+
+/// Each template with its pool, where the host tells.
+fn templates(capacity: &Capacity) -> String {
+    let of_pool = |name: &String| {
+        let pool = capacity.pools.iter().find(|pool| pool.template == *name);
+        match pool {
+            Some(pool) if pool.state == PoolState::Ready => {
+                format!("{name} ({} of {} wait ready)", pool.size, pool.target)
+            }
+            Some(pool) => format!("{name} ({})", pool_state_name(pool.state)),
+            None => name.clone(),
+        }
+    };
+    let parts: Vec<String> = capacity.templates.iter().map(of_pool).collect();
+    parts.join(", ")
 }
 
 fn counts(sandboxes: &SandboxCounts) -> String {

@@ -41,6 +41,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         kind: launch.kind,
         directories: &directories,
         binaries: &launch.binaries,
+        templates: &launch.options.templates,
         ca_certificates: &launch.options.ca_certificates,
         refresh: false,
         progress: &image::Silent,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::SandboxState;
+use api::{PoolState, SandboxState, Source};
 
 /// A time span in its two largest units, or with one decimal below a minute.
 pub(crate) fn duration(span: Duration) -> String {
@@ -29,6 +29,26 @@ pub(crate) fn state_name(state: SandboxState) -> &'static str {
         SandboxState::Ready => "ready",
         SandboxState::Failed => "failed",
         SandboxState::Ending => "ending",
+    }
+}
+
+/// How a sandbox's VM came to be.
+pub(crate) fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::Pool => "the pool",
+        Source::Clone => "a clone of its template",
+        Source::Boot => "a boot",
+        Source::Fork => "a fork",
+    }
+}
+
+/// How a template's snapshot is.
+pub(crate) fn pool_state_name(state: PoolState) -> &'static str {
+    match state {
+        PoolState::Off => "boots every sandbox",
+        PoolState::Building => "makes its snapshot",
+        PoolState::Ready => "ready",
+        PoolState::Failed => "has no snapshot",
     }
 }
 

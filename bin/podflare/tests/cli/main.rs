@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod forks;
 mod help;
+mod image;
 #[cfg(test)]
 mod local;
 #[cfg(test)]

@@ -8,9 +8,9 @@ pub fn say(line: &str) {
     let text = format!("podflare-agent: {line}\n");
     let sinks = ["/dev/kmsg", "/dev/console"];
     for sink in sinks {
-        // One write is one record of the log. Level 3 (error), so that `quiet` does not hide it.
+        // One write is one record of the log. Level 2 (critical): a guest's kernel shows no other.
         let text = if sink == "/dev/kmsg" {
-            format!("<3>{text}")
+            format!("<2>{text}")
         } else {
             text.clone()
         };

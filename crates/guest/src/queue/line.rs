@@ -31,6 +31,10 @@ impl Line {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.standing.len()
+    }
+
     /// Joins at the end; `None` when the line is full.
     pub(crate) fn enter(&mut self) -> Option<(Ticket, Place)> {
         if self.standing.len() > self.waiting_max {

@@ -1,14 +1,15 @@
 //! The queue before the sandbox's one run at a time.
 //!
 //! Who is next is decided by [`line::Line`], a plain type without locks. Here a thread waits for its turn while it
-//! also watches its connection, because a host that goes away leaves the line at once.
+//! also watches its connection, because a host that goes away leaves the line at once. So does one that a clone of the
+//! machine has lost: a run that has not begun is carried out once, in the machine whose host asked for it.
 
 mod line;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use thiserror::Error;
@@ -78,8 +79,16 @@ impl Queue {
         Ok(turn)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().line.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn enter(&self) -> Result<(Turn<'_>, Option<Arc<OwnedFd>>), QueueError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let (ticket, place) = state.line.enter().ok_or(QueueError::Full)?;
         let turn = Turn { queue: self, ticket };
         if place == Place::First {
@@ -102,7 +111,7 @@ impl Queue {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.queue.lock();
         state.bells.remove(&self.ticket);
         if let Some(next) = state.line.leave(self.ticket)
             && let Some(bell) = state.bells.get(&next)

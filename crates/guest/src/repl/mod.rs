@@ -11,7 +11,9 @@
 //! their end. Reseeding goes past the turn, by a signal, because a clone may be in the middle of a run.
 
 mod job;
+mod preload;
 mod process;
+mod reseed;
 mod wire;
 
 use std::io;
@@ -27,10 +29,11 @@ use crate::children::Children;
 use crate::run::{Output, Writers};
 use crate::services::Config;
 pub(crate) use job::ReplRun;
-use process::{Process, ReseedError, StartProcessError};
+use process::{Process, StartProcessError};
+use reseed::ReseedError;
 
 /// How long a run waits for a REPL that is being restarted.
-const RESTART_WAIT: Duration = Duration::from_secs(60);
+const RESTART_WAIT: Duration = process::START_WAIT;
 /// How long reseeding may take in all; the host destroys the clone otherwise.
 const RESEED_WAIT: Duration = Duration::from_secs(5);
 /// First and longest pause between attempts to start Python.
@@ -46,7 +49,7 @@ pub(crate) enum ReplError {
     DoesNotStart(String),
     #[error("Python has not come up within {} s", RESTART_WAIT.as_secs())]
     NotInTime,
-    #[error("the Python process ends as soon as it is given code")]
+    #[error("the Python process ends as soon as it is given code, or does not draw new randomness")]
     KeepsDying,
     #[error("cannot create the pipes of a run")]
     Pipes(#[source] io::Error),
@@ -70,6 +73,8 @@ struct Slot {
     /// Why the last attempt failed, until one succeeds.
     failure: Option<String>,
     stopping: bool,
+    /// Times that new randomness had to be drawn.
+    reseedings: u64,
 }
 
 impl Repl {
@@ -95,6 +100,10 @@ impl Repl {
         let cell = self.cells.fetch_add(1, Ordering::Relaxed);
         for _ in 0..SENDS_MAX {
             let process = self.current(Instant::now() + RESTART_WAIT)?;
+            if !process.is_reseeded() {
+                process.abandon();
+                continue;
+            }
             let (output, writers) = match self.spare().take() {
                 Some(pipes) => pipes,
                 None => Output::new().map_err(ReplError::Pipes)?,
@@ -108,6 +117,11 @@ impl Repl {
         Err(ReplError::KeepsDying)
     }
 
+    /// What was run so far does not count; the next run is number 1.
+    pub(crate) fn number_from_one(&self) {
+        self.cells.store(1, Ordering::Relaxed);
+    }
+
     /// Makes ready for the next run what does not depend on it. To be called when the last one's host has its answer.
     pub(crate) fn prepare(&self) {
         let mut spare = self.spare();
@@ -117,16 +131,23 @@ impl Repl {
         }
     }
 
-    /// Makes the process draw new randomness; returns once it has.
+    /// Makes Python draw new randomness from the kernel, which must be fresh. A process that is being started now is made
+    /// to before it is used.
     pub(crate) fn reseed(&self) -> Result<(), ReseedError> {
-        let deadline = Instant::now() + RESEED_WAIT;
-        loop {
-            let process = self.current(deadline).map_err(ReseedError::NoProcess)?;
-            match process.reseed(deadline) {
-                // Its successor starts from the kernel's fresh randomness, but it has to be there.
-                Err(ReseedError::Ended) => process.abandon(),
-                result => return result,
+        let current = {
+            let mut slot = self.lock();
+            slot.reseedings += 1;
+            slot.current.clone()
+        };
+        let Some(process) = current.filter(|process| !process.is_abandoned()) else {
+            return Ok(());
+        };
+        match process.reseed(Instant::now() + RESEED_WAIT) {
+            Err(ReseedError::Ended) => {
+                process.abandon();
+                Ok(())
             }
+            result => result,
         }
     }
 
@@ -172,11 +193,18 @@ impl Repl {
 
     fn keep_alive(&self) {
         let mut pause = PAUSE_MIN;
-        while !self.lock().stopping {
+        loop {
+            let (stopping, reseedings) = {
+                let slot = self.lock();
+                (slot.stopping, slot.reseedings)
+            };
+            if stopping {
+                break;
+            }
             match Process::start(&self.children, &self.config) {
                 Ok(process) => {
                     pause = PAUSE_MIN;
-                    self.live(Arc::new(process));
+                    self.live(Arc::new(process), reseedings);
                 }
                 Err(error) => {
                     self.rest(&error, pause);
@@ -186,9 +214,18 @@ impl Repl {
         }
     }
 
-    fn live(&self, process: Arc<Process>) {
+    /// Has `process`, started after so many reseedings, used until it ends.
+    fn live(&self, process: Arc<Process>, mut reseedings: u64) {
         {
             let mut slot = self.lock();
+            while slot.reseedings != reseedings {
+                reseedings = slot.reseedings;
+                drop(slot);
+                if process.reseed(Instant::now() + RESEED_WAIT).is_err() {
+                    process.kill();
+                }
+                slot = self.lock();
+            }
             slot.failure = None;
             if slot.stopping {
                 process.kill();

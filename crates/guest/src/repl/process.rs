@@ -1,13 +1,13 @@
 //! One Python process and the sockets to it.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -16,19 +16,19 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::ReplError;
+use super::preload;
+use super::reseed::{ReseedError, Reseeding};
 use super::wire::{ANSWER_BYTES, Answer, DRIVER, Kind, START_NUMBER, bootstrap, request};
 use crate::children::{Child, Children, Ended};
 use crate::poll;
 use crate::processes::{Tick, signal_started};
 use crate::services::Config;
 
-/// From the start of Python to the end of the template's imports.
-const START_WAIT: Duration = Duration::from_secs(120);
+/// From the start of Python to the end of the template's imports: those of `python-datasci` take 60 s on an emulated
+/// processor that is otherwise idle.
+pub(super) const START_WAIT: Duration = Duration::from_secs(240);
 /// An idle driver that takes nothing for this long hangs: some thread of it keeps the interpreter lock.
 const SEND_WAIT: Duration = Duration::from_secs(10);
-/// Tells the driver to draw new randomness; see there.
-const RESEED_SIGNAL: Signal = Signal::STKFLT;
 
 /// Why there is no new process.
 #[derive(Debug, Error)]
@@ -47,25 +47,11 @@ pub(crate) enum StartProcessError {
     Imports,
 }
 
-/// Why it is not known that the process draws from new randomness.
-#[derive(Debug, Error)]
-pub(crate) enum ReseedError {
-    #[error("there is no Python process")]
-    NoProcess(#[source] ReplError),
-    #[error("the Python process ended")]
-    Ended,
-    #[error("Python did not acknowledge in time")]
-    NotInTime,
-    #[error("cannot talk to Python")]
-    Io(#[from] io::Error),
-}
-
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     control: UnixStream,
-    /// A byte arrives here for each reseeding; the lock allows one at a time.
-    acknowledgements: Mutex<UnixStream>,
+    reseeding: Reseeding,
     /// Not to be given work any more: it has ended, or is about to.
     abandoned: AtomicBool,
 }
@@ -99,7 +85,7 @@ impl Process {
         let process = Self {
             child,
             control,
-            acknowledgements: Mutex::new(acknowledgements),
+            reseeding: Reseeding::new(acknowledgements),
             abandoned: AtomicBool::new(false),
         };
         process
@@ -109,18 +95,13 @@ impl Process {
     }
 
     fn prepare(&self, config: &Config, acknowledgements: &UnixStream) -> Result<(), StartProcessError> {
-        let imports: Vec<_> = config
-            .imports
-            .iter()
-            .map(|name| format!("import {name}\n"))
-            .collect();
         (&self.control)
             .write_all(DRIVER.as_bytes())
             .and_then(|()| {
                 self.send(
                     START_NUMBER,
                     Kind::Start,
-                    &imports.concat(),
+                    &preload::code(config),
                     &[acknowledgements.as_fd()],
                 )
             })
@@ -209,30 +190,14 @@ impl Process {
         poll::ready_now(&self.control, PollFlags::IN).is_ok_and(|ready| ready.contains(PollFlags::HUP))
     }
 
+    /// Makes it draw new randomness from the kernel, which must be fresh.
     pub(super) fn reseed(&self, deadline: Instant) -> Result<(), ReseedError> {
-        let mut acknowledgements = self
-            .acknowledgements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // One that came too late for an earlier request does not count for this one.
-        acknowledgements.set_nonblocking(true)?;
-        while matches!(acknowledgements.read(&mut [0; 64]), Ok(count) if count > 0) {}
-        self.child.signal(RESEED_SIGNAL);
-        let mut fds = [
-            PollFd::new(&*acknowledgements, PollFlags::IN),
-            PollFd::new(&self.child, PollFlags::IN),
-        ];
-        while fds.iter().all(|fd| fd.revents().is_empty()) {
-            if Instant::now() >= deadline {
-                return Err(ReseedError::NotInTime);
-            }
-            poll::wait(&mut fds, Some(deadline))?;
-        }
-        if fds[0].revents().contains(PollFlags::IN) && acknowledgements.read(&mut [0; 64])? > 0 {
-            Ok(())
-        } else {
-            Err(ReseedError::Ended)
-        }
+        self.reseeding.ask(&self.child, deadline)
+    }
+
+    /// Whether it has drawn new randomness each time it was asked to; waits for a moment if it has not yet.
+    pub(super) fn is_reseeded(&self) -> bool {
+        self.reseeding.is_settled(&self.child)
     }
 
     pub(super) fn interrupt(&self, started: Tick) {

@@ -16,12 +16,19 @@ use crate::poll;
 /// Size a pipe is grown to once a run fills it, in bytes: the default bound of `/proc/sys/fs/pipe-max-size`.
 const GROWN_PIPE_BYTES: usize = 1 << 20;
 
+/// First size of a read, in bytes, and how it grows each time that it was not enough.
+const REACH_FIRST: usize = 4 * 1024;
+const REACH_GROWTH: usize = 4;
+
 /// The read ends.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: Pipe,
     stderr: Pipe,
     scratch: Vec<u8>,
+    /// Bytes asked for by the next read. Little at first: room is memory that is touched, which in a fresh clone is a
+    /// fault for each page.
+    reach: usize,
 }
 
 /// The write ends; the run's processes must be the only ones to hold them.
@@ -66,6 +73,7 @@ impl Output {
                 grown: false,
             },
             scratch: Vec::new(),
+            reach: REACH_FIRST,
         };
         Ok((output, Writers { stdout, stderr }))
     }
@@ -84,24 +92,25 @@ impl Output {
         source: Source,
         connection: &mut Connection<S>,
     ) -> Result<Found, ConnectionError> {
-        self.read(source, OUTPUT_PIECE_MAX, Some(connection))
-            .map(|count| {
-                if count == OUTPUT_PIECE_MAX {
-                    Found::Much
-                } else {
-                    Found::Little
-                }
-            })
+        self.read_reach(source, Some(connection))
     }
 
     /// As [`Self::read_some`], for a host that is gone.
     pub(crate) fn drop_some(&mut self, source: Source) -> Result<Found, ConnectionError> {
-        let count = self.read::<std::net::TcpStream>(source, OUTPUT_PIECE_MAX, None)?;
-        Ok(if count == OUTPUT_PIECE_MAX {
-            Found::Much
-        } else {
-            Found::Little
-        })
+        self.read_reach::<std::os::unix::net::UnixStream>(source, None)
+    }
+
+    fn read_reach<S: Stream>(
+        &mut self,
+        source: Source,
+        connection: Option<&mut Connection<S>>,
+    ) -> Result<Found, ConnectionError> {
+        let reach = self.reach;
+        if self.read(source, reach, connection)? < reach {
+            return Ok(Found::Little);
+        }
+        self.reach = (reach * REACH_GROWTH).min(OUTPUT_PIECE_MAX);
+        Ok(Found::Much)
     }
 
     /// The run has ended: moves exactly what the pipes hold now.

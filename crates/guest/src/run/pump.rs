@@ -130,7 +130,7 @@ impl<S: Stream> Pump<'_, S> {
     fn turn(&mut self) -> Result<Option<End>, ConnectionError> {
         self.press();
         let ready = self.wait()?;
-        if ready.host_spoke {
+        if ready.host_spoke && self.connection.attend().is_err() {
             self.host_gone = true;
         }
         // Asked before the pipes are read: output from before the end is then surely in them.
@@ -191,9 +191,7 @@ impl<S: Stream> Pump<'_, S> {
             *slot = fd.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         if !self.host_gone {
-            let mut events = PollFlags::IN | PollFlags::RDHUP;
-            events.set(PollFlags::OUT, !self.connection.is_flushed());
-            fds[4] = Some(PollFd::new(&*self.connection, events));
+            fds[4] = self.connection.watch();
         }
         let present = fds.each_ref().map(Option::is_some);
         let mut list: Vec<_> = fds.into_iter().flatten().collect();

@@ -42,7 +42,7 @@ fn hooks_of_the_users_code_run_and_a_failing_one_fails_it() {
         .says("");
     let reply = host.identify();
     assert!(
-        matches!(&reply, Reply::Failed(failure) if failure.code == FailureCode::Internal && failure.message.contains("acknowledge")),
+        matches!(&reply, Reply::Failed(failure) if failure.code == FailureCode::Internal && failure.message.contains("register_at_fork")),
         "{reply:?}"
     );
 }
@@ -53,4 +53,83 @@ fn a_name_that_is_not_a_host_name_is_refused() {
     let mut host = rig.host();
     host.send(&Request::Identify(identity("a b\nc")));
     assert!(matches!(host.reply(), Reply::Failed(failure) if failure.code == FailureCode::BadRequest));
+}
+
+#[test]
+fn it_may_come_twice_in_a_row_or_while_python_is_starting() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    host.python("import os, random\nhits = []\nos.register_at_fork(after_in_child=lambda: hits.append(1))")
+        .says("");
+    for _ in 0..2 {
+        assert_eq!(host.identify(), Reply::Done);
+    }
+    host.python("hits").says("[1, 1]\n");
+    assert_eq!(host.python("os._exit(0)").code, 0);
+    assert_eq!(host.identify(), Reply::Done);
+    host.python("1").says("1\n");
+}
+
+#[test]
+fn it_does_not_wait_for_c_code_that_keeps_the_interpreter() {
+    let rig = Rig::new();
+    let mut busy = rig.host();
+    busy.begin(
+        Language::Python,
+        "import random\nrandom.seed(1); state = random.getstate()\nprint('on')\n\
+         n = sum(range(300_000_000))\nprint(random.getstate() == state)",
+        None,
+    );
+    busy.wait_for_output("on\n");
+    let mut host = rig.host();
+    for _ in 0..2 {
+        assert_eq!(host.identify(), Reply::Done);
+    }
+    assert!(!busy.has_reply(), "a slower computation is needed");
+    busy.finish().says("False\n");
+    host.python("1 + 1").says("2\n");
+    host.python("n").says("44999999850000000\n");
+}
+
+#[test]
+fn an_interrupt_that_comes_meanwhile_is_not_lost() {
+    let rig = Rig::new();
+    let mut busy = rig.host();
+    busy.begin(
+        Language::Python,
+        "import os, signal, time\n\
+         os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))\nprint('on')\n\
+         try:\n    while True: time.sleep(1)\nexcept KeyboardInterrupt:\n    print('off')",
+        None,
+    );
+    busy.wait_for_output("on\n");
+    assert_eq!(rig.host().identify(), Reply::Done);
+    busy.finish().says("off\n");
+}
+
+#[test]
+fn a_process_that_cannot_be_reached_fails_it_or_is_replaced_before_the_next_run() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    host.python("import signal\nx = 1\nold = signal.signal(signal.SIGSTKFLT, signal.SIG_IGN)")
+        .says("");
+    let reply = host.identify();
+    assert!(
+        matches!(&reply, Reply::Failed(failure) if failure.message.contains("acknowledge")),
+        "{reply:?}"
+    );
+    let rig = Rig::new();
+    let mut host = rig.host();
+    host.python("import signal\nx = 1\nold = signal.signal(signal.SIGSTKFLT, lambda *arguments: None)")
+        .says("");
+    assert_eq!(host.identify(), Reply::Done);
+    host.python("x").fails(1, "NameError");
+}
+
+#[test]
+fn the_clock_is_set_alone() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    host.send(&Request::Clock { wall_clock_ns: 1 });
+    assert_eq!(host.reply(), Reply::Done);
 }

@@ -7,8 +7,10 @@
 )]
 
 mod bash;
+mod cloned;
 mod death;
 mod figures;
+mod files;
 mod identity;
 mod interrupt;
 mod output;
@@ -18,3 +20,4 @@ mod queue;
 mod rig;
 mod snippets;
 mod streams;
+mod transport;

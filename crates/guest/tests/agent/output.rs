@@ -4,6 +4,9 @@ use agent_proto::{Language, Reply};
 
 use crate::rig::{Host, Rig};
 
+/// More find more; this many take about a second.
+const ROUNDS: u32 = 50;
+
 #[test]
 fn output_comes_as_it_is_printed() {
     let rig = Rig::new();
@@ -91,4 +94,26 @@ fn a_slow_reader_holds_its_own_run_back_and_loses_nothing() {
 
 fn finish(host: &mut Host) -> Vec<u8> {
     host.finish().stdout
+}
+
+#[test]
+fn short_runs_lose_nothing_however_they_fall_into_the_opening() {
+    let rig = Rig::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut host = rig.host();
+                for round in 0..ROUNDS {
+                    // Some end within the opening, some at its end, and some after output was sent already.
+                    let pause = f64::from(round % 9) / 1000.0;
+                    host.bash(&format!("echo one; sleep {pause}; echo two; (echo three); id -u"))
+                        .says(&format!("one\ntwo\nthree\n{}\n", rustix::process::getuid().as_raw()));
+                    let code = format!(
+                        "import os, time\nprint('one'); time.sleep({pause}); os.write(1, b'two\\n')\nos.system('echo three')\nprint('end')"
+                    );
+                    host.python(&code).says("one\ntwo\nthree\nend\n");
+                }
+            });
+        }
+    });
 }

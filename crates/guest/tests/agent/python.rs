@@ -189,9 +189,15 @@ fn asyncio_runs_again_and_again_and_await_works_at_the_top_level() {
 
 #[test]
 fn the_templates_imports_are_there_from_the_start() {
-    let rig = Rig::with_imports(&["math as m", "json"]);
+    let rig = Rig::with_template(
+        &["math as m", "wave", "os.path"],
+        &["x = m.floor(1.5)", "m.tau = 6"],
+    );
     let mut host = rig.host();
-    host.python("m.floor(1.5), json.dumps([1])").says("(1, '[1]')\n");
+    host.python("[name for name in globals() if not name.startswith('__')]")
+        .says("['m']\n");
+    host.python("import sys; m.floor(1.5), m.tau, 'wave' in sys.modules")
+        .says("(1, 6, True)\n");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One run at a time, in the order they came.
 
-use agent_proto::{FailureCode, Language, Reply, Request};
+use agent_proto::{FailureCode, Language, Reply};
 
 use crate::rig::{Host, Rig, eventually};
 
@@ -13,6 +13,11 @@ fn blocked(rig: &Rig) -> Host {
     first
 }
 
+#[track_caller]
+fn wait_for_runs(rig: &Rig, count: usize) {
+    eventually("so many runs are in line", || rig.services().runs() == count);
+}
+
 #[test]
 fn runs_take_turns_in_the_order_they_came() {
     let rig = Rig::new();
@@ -22,9 +27,7 @@ fn runs_take_turns_in_the_order_they_came() {
         let mut host = rig.host();
         let code = format!("echo {number} >> order");
         host.begin(Language::Bash, &code, None);
-        // Answered only after the run above was read: requests of one connection are taken in order, and the
-        // thread that took it is in the line by then or gives way to the next one fairly.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        wait_for_runs(&rig, 2 + number);
         others.push(host);
     }
     assert!(!rig.home().join("order").exists());
@@ -56,19 +59,11 @@ fn a_full_queue_refuses_at_once_and_whoever_leaves_makes_room() {
     }
 
     waiting.truncate(64);
+    wait_for_runs(&rig, 1 + 64);
     // A refused connection is still of use.
     let late = &mut refused[0];
-    eventually("those that have left made room", || {
-        late.send(&Request::Ping);
-        assert_eq!(late.reply(), Reply::Done);
-        late.begin(Language::Bash, "echo in", None);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let taken = !late.has_reply();
-        if !taken {
-            assert!(matches!(late.reply(), Reply::Failed(_)));
-        }
-        taken
-    });
+    late.begin(Language::Bash, "echo in", None);
+    wait_for_runs(&rig, 1 + 64 + 1);
     std::fs::write(rig.home().join("go"), "").unwrap();
     assert_eq!(first.finish().code, 0);
     for host in &mut waiting {
@@ -83,11 +78,12 @@ fn a_host_that_goes_away_while_waiting_never_runs() {
     let mut first = blocked(&rig);
     let mut leaves = rig.host();
     leaves.begin(Language::Bash, "echo > ran", None);
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    wait_for_runs(&rig, 2);
     drop(leaves);
+    wait_for_runs(&rig, 1);
     let mut last = rig.host();
     last.begin(Language::Bash, "echo last", None);
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    wait_for_runs(&rig, 2);
     std::fs::write(rig.home().join("go"), "").unwrap();
     assert_eq!(first.finish().code, 0);
     last.finish().says("last\n");

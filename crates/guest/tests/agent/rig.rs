@@ -11,12 +11,18 @@ use agent_proto::{Direction, ExecRequest, HEADER_LEN, Header, Identity, Language
 use guest::{Config, Native, Reaping, Services};
 use tempfile::TempDir;
 
+use crate::transport::{Connections, Door};
+
 /// Nothing here takes this long; a test that does hangs.
 pub(crate) const BOUND: Duration = Duration::from_secs(40);
+
+/// Of the frames that carry a run's stdout.
+const STDOUT_KIND: u8 = 68;
 
 /// One agent with a home of its own; ends when dropped.
 pub(crate) struct Rig {
     services: Arc<Services>,
+    connections: Connections,
     directory: TempDir,
 }
 
@@ -34,10 +40,10 @@ pub(crate) struct Outcome {
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self::with_imports(&[])
+        Self::with_template(&[], &[])
     }
 
-    pub(crate) fn with_imports(imports: &[&str]) -> Self {
+    pub(crate) fn with_template(imports: &[&str], warm_up: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("home");
         std::fs::create_dir(&home).unwrap();
@@ -51,12 +57,33 @@ impl Rig {
             ],
             home,
             imports: imports.iter().map(|&name| name.to_owned()).collect(),
+            warm_up: warm_up.iter().map(|&line| line.to_owned()).collect(),
             ..Config::guest()
         };
         let services = Services::start(config, Native, Reaping::OwnOnly).unwrap();
         let listener = UnixListener::bind(directory.path().join("agent.sock")).unwrap();
-        services.serve(listener).unwrap();
-        Self { services, directory }
+        let connections = Connections::default();
+        services.serve(Door::new(listener, connections.clone())).unwrap();
+        Self {
+            services,
+            connections,
+            directory,
+        }
+    }
+
+    /// From here on this is the clone of the machine it was: connections to it are reset.
+    pub(crate) fn clone_machine(&self) {
+        self.connections.reset();
+    }
+
+    /// Whether the agent has let go of all that was reset.
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.connections.are_gone()
+    }
+
+    /// Connections that the agent has not closed.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.count()
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -136,6 +163,22 @@ impl Host {
                 other => panic!("{other:?} in a run"),
             }
         }
+    }
+
+    /// Output up to the end of the connection, which comes in the middle of a run.
+    pub(crate) fn read_whole_output(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).unwrap();
+        let (mut output, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some((header, body)) = rest.split_first_chunk::<HEADER_LEN>() {
+            let header = Header::decode(*header, Direction::GuestToHost).unwrap();
+            assert_eq!(header.kind, STDOUT_KIND);
+            // The last frame may be cut off.
+            let (body, next) = body.split_at(header.body_len.min(body.len()));
+            output.extend_from_slice(body);
+            rest = next;
+        }
+        output
     }
 
     /// Waits for the first output that ends with `text`.
@@ -231,6 +274,12 @@ fn python() -> PathBuf {
 }
 
 impl Host {
+    /// Waits until a reply has begun to arrive.
+    #[track_caller]
+    pub(crate) fn wait_for_reply(&self) {
+        eventually("a reply arrives", || self.has_reply());
+    }
+
     /// Whether a reply has begun to arrive.
     pub(crate) fn has_reply(&self) -> bool {
         let mut fds = [rustix::event::PollFd::new(

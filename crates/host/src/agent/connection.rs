@@ -49,6 +49,8 @@ pub(crate) enum AgentError {
     Failed(String),
     #[error("the system gave no randomness for the guest")]
     Entropy,
+    #[error("the agent did not answer in time")]
+    Silent,
 }
 
 impl AgentConnection {
@@ -61,10 +63,15 @@ impl AgentConnection {
 
     /// Sends a whole request and waits for one reply.
     pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply, AgentError> {
+        self.send(request).await?;
+        self.reply().await
+    }
+
+    /// Sends a whole request, whose answers are asked for one by one.
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<(), AgentError> {
         let frame = request.encode().map_err(AgentError::Encode)?;
         let mut sent = 0;
-        poll_fn(|cx| self.poll_send(cx, &frame, &mut sent)).await?;
-        self.reply().await
+        poll_fn(|cx| self.poll_send(cx, &frame, &mut sent)).await
     }
 
     pub(crate) async fn reply(&mut self) -> Result<Reply, AgentError> {

@@ -2,6 +2,8 @@
 
 mod connection;
 mod handshake;
+mod listing;
 
 pub(crate) use connection::{AgentConnection, AgentError};
-pub(crate) use handshake::{connect, identify, read_ready};
+pub(crate) use handshake::{connect, introduce, read_ready, set_clock};
+pub(crate) use listing::{Listing, digests};

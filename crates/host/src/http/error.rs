@@ -4,10 +4,10 @@ use api::{ApiError, ErrorCode};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lifecycle::RunRefused;
+use lifecycle::{ForkRefused, MergeRefused, RunRefused};
 use pod_types::ErrorChain;
 
-use crate::host::CreateRefused;
+use crate::host::{CreateRefused, ForkError, MergeError, NoRoom};
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
 
 /// An error that is the whole response.
@@ -89,26 +89,83 @@ impl From<CreateRefused> for Failed {
                     "rootfs_gb: expected at least {least}, the size of the template's own disk, got {asked}"
                 ),
             ),
-            CreateRefused::OverBudget(over) => {
-                let (wanted, used, total) = (over.wanted_mib, over.used_mib, over.total_mib);
-                let text = format!(
-                    "no room for {wanted} MiB of guest memory: {used} of {total} MiB are in use on this host"
-                );
-                let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
-                if wanted > total {
-                    error.hint("this host will never have that much; ask for less")
-                } else {
-                    error.hint("delete a sandbox, or ask for less ram_mib")
-                }
+            CreateRefused::NoRoom(no_room) => {
+                no_capacity(no_room, "delete a sandbox, or ask for less ram_mib")
             }
             CreateRefused::Stopping => return stopping(),
             CreateRefused::NoId(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
+            CreateRefused::NoDirectory(error) => ApiError::new(
+                ErrorCode::Internal,
+                format!("cannot make the VM's directory: {error}"),
+            ),
             CreateRefused::Failed(failure) => return create_failed(*failure),
             CreateRefused::Lost => {
                 ApiError::new(ErrorCode::Internal, "the sandbox ended while it was created")
             }
         })
     }
+}
+
+impl From<ForkError> for Failed {
+    fn from(error: ForkError) -> Self {
+        let failed = |text: String| {
+            ApiError::new(ErrorCode::ForkFailed, text).hint("the sandbox itself is unharmed; try again")
+        };
+        Self(match error {
+            ForkError::Unknown => return no_sandbox(),
+            ForkError::Stopping => return stopping(),
+            ForkError::Refused(refused) => {
+                let text = refused.to_string();
+                match refused {
+                    ForkRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+                    ForkRefused::TooMany => ApiError::new(ErrorCode::StateConflict, text).retry_after(1),
+                    ForkRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
+                    ForkRefused::Ended { .. } => return no_sandbox(),
+                }
+            }
+            ForkError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox, or make fewer children"),
+            ForkError::Clone(error) => failed(ErrorChain(&error).to_string()),
+            ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
+        })
+    }
+}
+
+impl From<MergeError> for Failed {
+    fn from(error: MergeError) -> Self {
+        let MergeError::Refused(refused) = error else {
+            return no_sandbox();
+        };
+        let text = refused.to_string();
+        Self(match refused {
+            MergeRefused::Itself => ApiError::new(ErrorCode::InvalidField, text),
+            MergeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+            MergeRefused::WinnerFailed { .. } => ApiError::new(ErrorCode::StateConflict, text),
+            MergeRefused::LoserEnded | MergeRefused::WinnerEnded => return no_sandbox(),
+        })
+    }
+}
+
+fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
+    let over = match no_room {
+        NoRoom::OverBudget(over) => over,
+        NoRoom::TooLittle(little) => {
+            let (wanted, available, floor) = (little.wanted_mib, little.available_mib, little.floor_mib);
+            let text = format!(
+                "no room for {wanted} MiB: the host has {available} MiB available and keeps {floor} for itself"
+            );
+            let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+            return error.hint(hint);
+        }
+    };
+    let (wanted, used, total) = (over.wanted_mib, over.used_mib, over.total_mib);
+    let text =
+        format!("no room for {wanted} MiB of guest memory: {used} of {total} MiB are in use on this host");
+    let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+    error.hint(if wanted > total {
+        "this host will never have that much; ask for less"
+    } else {
+        hint
+    })
 }
 
 fn create_failed(failure: CreateFailure) -> Failed {

@@ -109,6 +109,7 @@ fn refused(code: FailureCode, message: String) -> ApiError {
     match code {
         FailureCode::BadRequest => ApiError::new(ErrorCode::InvalidField, message),
         FailureCode::Busy => ApiError::new(ErrorCode::TooManyExecs, message).retry_after(1),
-        FailureCode::Internal => ApiError::new(ErrorCode::AgentFailed, message),
+        // `Exec` names nothing that could be missing, so that would be an agent out of step.
+        FailureCode::Internal | FailureCode::NotFound => ApiError::new(ErrorCode::AgentFailed, message),
     }
 }

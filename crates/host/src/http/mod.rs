@@ -4,9 +4,11 @@
 //! typed input, call the host and convert the result; errors become responses in one place, [error](error).
 
 mod body;
+mod diff;
 mod error;
 mod exec;
 mod exec_body;
+mod forks;
 mod front;
 mod patient;
 mod sandboxes;

@@ -9,7 +9,7 @@ use std::io;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use serde::Serialize;
@@ -17,16 +17,21 @@ use tokio::time::timeout;
 
 use super::error::Failed;
 use crate::config::Timing;
+use crate::host::Marks;
+
+/// Where the time of a request went, hop by hop.
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Answers with what `outcome` comes to. Dropping the response drops `outcome`.
 pub(super) async fn answer<T, F>(outcome: F, timing: &Timing) -> Result<Response, Failed>
 where
     T: Serialize,
-    F: Future<Output = Result<T, Failed>> + Send + 'static,
+    F: Future<Output = Result<(T, Marks), Failed>> + Send + 'static,
 {
     let mut outcome = Box::pin(outcome);
     if let Ok(soon) = timeout(timing.hold_create, &mut outcome).await {
-        return Ok(Json(soon?).into_response());
+        let (value, marks) = soon?;
+        return Ok(([(SERVER_TIMING, marks.header())], Json(value)).into_response());
     }
     let heartbeat = timing.heartbeat;
     let body = stream::unfold(Some(outcome), move |waiting| async move {
@@ -43,9 +48,9 @@ where
         .into_response())
 }
 
-fn encode<T: Serialize>(late: Result<T, Failed>) -> io::Result<Bytes> {
+fn encode<T: Serialize>(late: Result<(T, Marks), Failed>) -> io::Result<Bytes> {
     match late {
-        Ok(value) => serde_json::to_vec(&value)
+        Ok((value, _)) => serde_json::to_vec(&value)
             .map(Bytes::from)
             .map_err(io::Error::other),
         Err(Failed(error)) => Err(io::Error::other(error.message)),

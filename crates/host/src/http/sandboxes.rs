@@ -26,8 +26,9 @@ pub(super) async fn create(
     let wanted = CreateRequest::parse(&body::read(&head.headers, content).await?)?;
     let timing = host.config().timing;
     let creation = async move {
-        let sandbox = host.create(wanted, tenant).await?;
-        Ok(created(&host, &sandbox))
+        let (sandbox, marks) = host.create(wanted, tenant).await?;
+        tracing::debug!(sandbox_id = %sandbox.id(), timing = marks.header(), "sandbox created");
+        Ok((created(&host, &sandbox), marks))
     };
     patient::answer(creation, &timing).await
 }
@@ -36,8 +37,9 @@ pub(super) async fn list(
     State(host): State<Arc<Host>>,
     Extension(tenant): Extension<Tenant>,
 ) -> Json<SandboxList> {
-    let sandboxes = host.list(tenant).iter().map(|sandbox| sandbox.info()).collect();
-    Json(SandboxList { sandboxes })
+    Json(SandboxList {
+        sandboxes: host.list(tenant),
+    })
 }
 
 pub(super) async fn show(
@@ -46,7 +48,7 @@ pub(super) async fn show(
     request: Request<Body>,
 ) -> Result<Json<SandboxInfo>, Failed> {
     let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
-    let mut info = sandbox.info();
+    let mut info = host.describe(&sandbox);
     if info.state == SandboxState::Ready {
         info.stats = sandbox.stats().await;
     }
@@ -91,14 +93,15 @@ pub(super) async fn console(
 
 fn created(host: &Host, sandbox: &Sandbox) -> CreatedSandbox {
     let spec = &sandbox.spec;
+    let title = sandbox.title();
     CreatedSandbox {
-        id: sandbox.id,
+        id: title.id,
         state: SandboxState::Ready,
         template: spec.template.name.clone(),
         ram_mib: spec.ram_mib,
         rootfs_gb: spec.rootfs_gb,
         vcpus: spec.vcpus,
-        created_at_ms: sandbox.created_at_ms,
+        created_at_ms: title.terms.created_at_ms,
         region: host.config().region.clone(),
         endpoint: host.config().endpoint.clone(),
     }

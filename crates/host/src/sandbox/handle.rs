@@ -6,16 +6,16 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use api::{SandboxInfo, SandboxState, SandboxStats};
-use lifecycle::{Machine, Phase, RunRefused};
+use api::{SandboxInfo, SandboxState, SandboxStats, Source};
+use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
 use pod_types::SandboxId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::owner::Message;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
-use crate::clock;
 use crate::host::Activity;
+use crate::memory::resident_bytes;
 use crate::storage::Template;
 use crate::vm::VmFiles;
 
@@ -29,17 +29,42 @@ pub(crate) struct Spec {
     pub(crate) vcpus: u8,
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
+    pub(crate) egress: bool,
+}
+
+/// What was agreed on with the client. It goes with the id, whichever VM is under it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) created_at_ms: u64,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) idle_timeout_seconds: Option<u64>,
     pub(crate) persistent: bool,
-    pub(crate) egress: bool,
+}
+
+/// Under what a sandbox is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Title {
+    pub(crate) id: SandboxId,
+    pub(crate) terms: Terms,
+}
+
+/// Where a VM comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) source: Source,
+    /// Forks since the template.
+    pub(crate) generation: u32,
+    /// Times are milliseconds since the Unix epoch.
+    pub(crate) ancestry: Ancestry,
 }
 
 /// What a sandbox begins with.
 pub(crate) struct Beginning {
-    pub(crate) id: SandboxId,
+    pub(crate) title: Title,
     pub(crate) tenant: Tenant,
     pub(crate) spec: Spec,
+    pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
     pub(crate) runs_max: u32,
     /// Leads to the owner.
@@ -48,11 +73,12 @@ pub(crate) struct Beginning {
 }
 
 pub(crate) struct Sandbox {
-    pub(crate) id: SandboxId,
     pub(crate) tenant: Tenant,
     pub(crate) spec: Spec,
-    pub(crate) created_at_ms: u64,
+    pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    /// Changed under the registry's lock only, so that what is found under an id has it.
+    title: Mutex<Title>,
     machine: Mutex<Machine>,
     /// Tells those who wait that the phase has changed.
     changed: watch::Sender<()>,
@@ -70,14 +96,19 @@ pub(crate) struct RunTicket {
     sandbox: Arc<Sandbox>,
 }
 
+/// One accepted fork; the same.
+pub(crate) struct ForkTicket {
+    sandbox: Arc<Sandbox>,
+}
+
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
         Self {
-            id: beginning.id,
             tenant: beginning.tenant,
             spec: beginning.spec,
-            created_at_ms: clock::now_ms(),
+            origin: beginning.origin,
             files: beginning.files,
+            title: Mutex::new(beginning.title),
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
@@ -88,9 +119,53 @@ impl Sandbox {
         }
     }
 
+    /// Its VM is up, in this process, and its guest has taken on its identity over this connection.
+    pub(crate) fn be_born(&self, vmm_pid: u32, connection: AgentConnection) {
+        self.vmm_pid.store(vmm_pid, Ordering::Relaxed);
+        self.keep_connection(connection);
+        // Nobody else knows it yet, so it is still booting here.
+        drop(self.advance(Machine::booted));
+    }
+
+    pub(crate) fn id(&self) -> SandboxId {
+        lock(&self.title).id
+    }
+
+    /// The process of its VM, while there is one.
+    pub(crate) fn vmm_pid(&self) -> Option<u32> {
+        let pid = self.vmm_pid.load(Ordering::Relaxed);
+        (pid != 0).then_some(pid)
+    }
+
+    pub(crate) fn title(&self) -> Title {
+        *lock(&self.title)
+    }
+
+    /// It is known as another from now on.
+    pub(crate) fn rename(&self, title: Title) {
+        *lock(&self.title) = title;
+    }
+
+    pub(crate) fn begin_fork(self: &Arc<Self>) -> Result<ForkTicket, ForkRefused> {
+        self.machine(Machine::begin_fork)?;
+        Ok(ForkTicket {
+            sandbox: Arc::clone(self),
+        })
+    }
+
+    /// Whether `winner` may take its place.
+    pub(crate) fn may_yield_to(&self, winner: &Self) -> Result<(), MergeRefused> {
+        if std::ptr::eq(self, winner) {
+            return Err(MergeRefused::Itself);
+        }
+        // Copied, so that two locks are never held at once.
+        let winner = self_contained(winner);
+        self.machine(|machine| machine.may_yield_to(&winner))
+    }
+
     pub(crate) fn begin_run(self: &Arc<Self>) -> Result<RunTicket, RunRefused> {
         self.machine(Machine::begin_run)?;
-        self.activity.begin();
+        self.activity.begin_run();
         Ok(RunTicket {
             sandbox: Arc::clone(self),
         })
@@ -124,15 +199,22 @@ impl Sandbox {
         self.mailbox.send(message).await.is_ok()
     }
 
+    /// The way to the owner, for those who cannot wait.
+    pub(crate) fn mailbox(&self) -> mpsc::Sender<Message> {
+        self.mailbox.clone()
+    }
+
     pub(crate) async fn stats(&self) -> Option<SandboxStats> {
         let (reply, answer) = oneshot::channel();
         if !self.tell(Message::Stats(reply)).await {
             return None;
         }
         let stats = answer.await.ok()?;
+        // A confined process cannot see its own counters.
+        let resident = self.vmm_pid().and_then(resident_bytes);
         Some(SandboxStats {
             uptime_ms: stats.uptime_ms,
-            memory_resident_bytes: stats.memory_resident_bytes,
+            memory_resident_bytes: resident.unwrap_or(stats.memory_resident_bytes),
             disk_layer_bytes: stats.disk_layer_bytes,
             block_reads: stats.block_reads,
             block_writes: stats.block_writes,
@@ -143,20 +225,24 @@ impl Sandbox {
 
     pub(crate) fn info(&self) -> SandboxInfo {
         let (phase, runs) = self.machine(|machine| (machine.phase().clone(), machine.runs()));
-        let pid = self.vmm_pid.load(Ordering::Relaxed);
+        let Title { id, terms } = self.title();
         SandboxInfo {
-            id: self.id,
+            id,
             state: state_of(&phase),
             template: self.spec.template.name.clone(),
             ram_mib: self.spec.ram_mib,
             rootfs_gb: self.spec.rootfs_gb,
             vcpus: self.spec.vcpus,
-            created_at_ms: self.created_at_ms,
-            timeout_seconds: self.spec.timeout_seconds,
-            idle_timeout_seconds: self.spec.idle_timeout_seconds,
-            persistent: self.spec.persistent,
+            created_at_ms: terms.created_at_ms,
+            timeout_seconds: terms.timeout_seconds,
+            idle_timeout_seconds: terms.idle_timeout_seconds,
+            persistent: terms.persistent,
             egress: self.spec.egress,
-            vmm_pid: (pid != 0).then_some(pid),
+            vmm_pid: self.vmm_pid(),
+            parent: None,
+            children: Vec::new(),
+            generation: self.origin.generation,
+            source: Some(self.origin.source),
             running_execs: runs,
             last_error: match phase {
                 Phase::Failed { why } => Some(why),
@@ -170,7 +256,7 @@ impl Sandbox {
         lock(&self.idle).pop()
     }
 
-    pub(super) fn keep_connection(&self, mut connection: AgentConnection) {
+    pub(crate) fn keep_connection(&self, mut connection: AgentConnection) {
         connection.rest();
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE_CONNECTIONS_MAX {
@@ -183,7 +269,7 @@ impl Sandbox {
     }
 
     /// Works on the state machine; whoever waits for a change of phase looks again.
-    pub(super) fn advance<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
+    pub(crate) fn advance<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
         let result = self.machine(work);
         self.changed.send_replace(());
         result
@@ -197,8 +283,18 @@ impl Sandbox {
 impl Drop for RunTicket {
     fn drop(&mut self) {
         self.sandbox.machine(Machine::end_run);
-        self.sandbox.activity.end();
+        self.sandbox.activity.end_run();
     }
+}
+
+impl Drop for ForkTicket {
+    fn drop(&mut self) {
+        self.sandbox.machine(Machine::end_fork);
+    }
+}
+
+fn self_contained(sandbox: &Sandbox) -> Machine {
+    sandbox.machine(|machine| machine.clone())
 }
 
 pub(crate) fn state_of(phase: &Phase) -> SandboxState {

@@ -1,9 +1,11 @@
 //! One sandbox: the handle everybody holds, the task that owns it, and the runs in it.
 
+mod birth;
 mod handle;
 mod owner;
 mod run;
 
-pub(crate) use handle::{Beginning, Sandbox, Spec};
-pub(crate) use owner::{CreateError, CreateFailure, Message, Owner};
+pub(crate) use birth::{Birth, BootPlan, CreateError, CreateFailure};
+pub(crate) use handle::{Beginning, Origin, Sandbox, Spec, Terms, Title};
+pub(crate) use owner::{Message, Owner, Start, Tools};
 pub(crate) use run::{RunEnd, RunStream};

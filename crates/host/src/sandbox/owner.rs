@@ -1,59 +1,43 @@
 //! The task that owns one sandbox.
 //!
-//! It boots the VM, hands the sandbox to the client that waits for it, notices when the VM dies, and gives
-//! everything back at the end, whichever way the end came. A client that goes away while its sandbox boots would
-//! never learn the id, so the sandbox ends then.
+//! It boots the VM or is given one that is up, has it cloned when somebody forks it, notices when it dies, and gives
+//! everything back at the end, whichever way the end came.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifecycle::EndReason;
-use pod_types::ErrorChain;
-use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use vmm_proto::Stats;
 
+use super::birth::Birth;
 use super::handle::Sandbox;
 use crate::budget::Reservation;
-use crate::storage::{self, Shape};
-use crate::vm::{self, BootError, Control, VmFiles, VmmProcess, VmmSpawner};
+use crate::storage::Reaper;
+use crate::vm::{self, Brood, CloneError, Home, Homes, Order, Vm, VmmSpawner};
 
 /// How long a VM process may take to answer a question.
 const STATS_BOUND: Duration = Duration::from_secs(2);
-/// How long a VM process may take to exit once its VM has ended or it was killed.
+/// How long a VM process may take to exit once its VM has ended.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
 
 pub(crate) enum Message {
     Stats(oneshot::Sender<Stats>),
+    /// Make clones. Those that nobody receives any more are ended.
+    Clone(Order, oneshot::Sender<Result<Brood, CloneError>>),
+    /// The host takes the VM away, and why.
+    Fail(String),
     End(EndReason),
 }
 
-#[derive(Debug, Error)]
-pub(crate) enum CreateError {
-    #[error("cannot make the VM's directory")]
-    Directory(#[source] io::Error),
-    #[error("cannot start a VM process")]
-    Spawn(#[source] io::Error),
-    #[error("the VM did not become ready within {} s", .0.as_secs_f32())]
-    Deadline(Duration),
-    #[error("the VM did not become ready")]
-    Boot(#[source] BootError),
-    #[error("the host is shutting down")]
-    Shutdown,
-    #[error("the sandbox was deleted while it booted")]
-    Deleted,
-}
-
-/// A failed create, with what the guest and the VM process last said.
-#[derive(Debug)]
-pub(crate) struct CreateFailure {
-    pub(crate) error: CreateError,
-    pub(crate) console: String,
-    pub(crate) stderr: String,
+/// What every owner works with.
+#[derive(Clone)]
+pub(crate) struct Tools {
+    pub(crate) spawner: Arc<dyn VmmSpawner>,
+    pub(crate) homes: Arc<Homes>,
+    pub(crate) reaper: Reaper,
 }
 
 /// All that the task needs.
@@ -61,151 +45,66 @@ pub(crate) struct Owner {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) reservation: Reservation,
-    pub(crate) spawner: Arc<dyn VmmSpawner>,
-    pub(crate) boots: Arc<Semaphore>,
-    pub(crate) boot_deadline: Duration,
-    /// The client that waits for the sandbox.
-    pub(crate) born: oneshot::Sender<Result<(), CreateFailure>>,
+    pub(crate) tools: Tools,
+    pub(crate) start: Start,
 }
 
-struct Machinery {
-    process: Box<dyn VmmProcess>,
-    control: Control,
+/// What the sandbox starts from.
+pub(crate) enum Start {
+    Boot(Box<Birth>),
+    /// The VM is up, knows who it is, and belongs to somebody who knows it too.
+    Born(Box<Vm>),
+}
+
+/// What is left of a VM.
+enum Remains {
+    Nothing,
+    /// It runs.
+    Vm(Vm),
+    /// Its process is gone; the console can still be read.
+    Home(#[expect(dead_code, reason = "held for as long as somebody may ask for the console")] Home),
 }
 
 impl Owner {
-    /// The sandbox's whole life. When this returns nothing of it is left.
+    /// The sandbox's whole life. When this returns nothing of it is left but a directory that is being removed.
     pub(crate) async fn run(self) {
         let Self {
             sandbox,
             mut mailbox,
             mut reservation,
-            spawner,
-            boots,
-            boot_deadline,
-            mut born,
+            tools,
+            start,
         } = self;
-        let started = Instant::now();
-        let booted = {
-            let birth = Birth {
-                sandbox: &sandbox,
-                spawner: &*spawner,
-                boots: &boots,
-                deadline: boot_deadline,
-            };
-            birth.boot(&mut mailbox, &mut born).await
+        let up = match start {
+            Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await,
+            Start::Born(vm) => Ok(*vm),
         };
-        let (reason, machinery) = match booted {
-            Ok(machinery) => {
-                let milliseconds = started.elapsed().as_millis();
-                tracing::info!(milliseconds, pid = machinery.process.pid(), "sandbox ready");
-                // An owner alone moves the phase forward, so it is still booting here.
-                drop(sandbox.advance(lifecycle::Machine::booted));
-                if born.send(Ok(())).is_ok() {
-                    live(&sandbox, machinery, &mut mailbox, &mut reservation).await
-                } else {
-                    (EndReason::Abandoned, Some(machinery))
-                }
-            }
-            Err((reason, failure)) => {
-                if let Some(failure) = failure {
-                    tracing::warn!(error = %ErrorChain(&failure.error), "sandbox not created");
-                    drop(born.send(Err(failure)));
-                }
-                (reason, None)
-            }
+        let (reason, remains) = match up {
+            Ok(vm) => live(&sandbox, vm, &mut mailbox, &mut reservation, &tools).await,
+            Err(reason) => (reason, Remains::Nothing),
         };
-        tracing::info!(?reason, "sandbox ends");
+        tracing::debug!(?reason, "sandbox ends");
         reservation.end();
         sandbox.advance(|machine| machine.end(reason));
-        if let Some(machinery) = machinery {
-            end(machinery.process).await;
+        sandbox.drop_connections();
+        if let Remains::Vm(vm) = remains {
+            vm.end().await;
         }
-        bury(&sandbox).await;
-        drop(reservation);
+        sandbox.vmm_pid.store(0, Ordering::Relaxed);
+        drop(sandbox.advance(lifecycle::Machine::gone));
     }
 }
 
-/// What a boot needs.
-struct Birth<'a> {
-    sandbox: &'a Sandbox,
-    spawner: &'a dyn VmmSpawner,
-    boots: &'a Semaphore,
-    deadline: Duration,
-}
-
-impl Birth<'_> {
-    /// Boots the VM unless somebody ends the sandbox first. Nothing runs any more when this fails; the failure is
-    /// for the client and absent when there is none.
-    async fn boot(
-        &self,
-        mailbox: &mut mpsc::Receiver<Message>,
-        born: &mut oneshot::Sender<Result<(), CreateFailure>>,
-    ) -> Result<Machinery, (EndReason, Option<CreateFailure>)> {
-        let mut process = None;
-        let outcome = tokio::select! {
-            outcome = self.steps(&mut process) => outcome.map_err(|error| (EndReason::BootFailed, Some(error))),
-            () = born.closed() => Err((EndReason::Abandoned, None)),
-            reason = asked_to_end(mailbox) => Err((reason, Some(match reason {
-                EndReason::Shutdown => CreateError::Shutdown,
-                _ => CreateError::Deleted,
-            }))),
-        };
-        match (outcome, process) {
-            (Ok(control), Some(process)) => Ok(Machinery { process, control }),
-            (Ok(_), None) => Err((EndReason::BootFailed, None)),
-            (Err((reason, error)), process) => {
-                if let Some(process) = process {
-                    end(process).await;
-                }
-                let files = &self.sandbox.files;
-                let failure = error.map(|error| CreateFailure {
-                    error,
-                    console: vm::console_tail(&files.console()),
-                    stderr: vm::stderr_tail(&VmFiles::stderr(&files.dir)),
-                });
-                Err((reason, failure))
-            }
-        }
-    }
-
-    /// Leaves the process with the caller, who must end it when this fails or is dropped.
-    async fn steps(&self, process: &mut Option<Box<dyn VmmProcess>>) -> Result<Control, CreateError> {
-        // The semaphore is never closed.
-        let _turn = self.boots.acquire().await;
-        let sandbox = self.sandbox;
-        storage::make_private(&sandbox.files.dir).map_err(CreateError::Directory)?;
-        let process = process.insert(
-            self.spawner
-                .spawn(&sandbox.files.dir)
-                .map_err(CreateError::Spawn)?,
-        );
-        sandbox.vmm_pid.store(process.pid(), Ordering::Relaxed);
-        let shape = Shape {
-            vcpus: sandbox.spec.vcpus,
-            ram_mib: sandbox.spec.ram_mib,
-            rootfs_gb: sandbox.spec.rootfs_gb,
-        };
-        let config = sandbox.spec.template.instantiate(shape, &sandbox.files);
-        let up = vm::bring_up(process.as_mut(), &sandbox.files, config, sandbox.id);
-        let up = timeout(self.deadline, up)
-            .await
-            .map_err(|_| CreateError::Deadline(self.deadline))?
-            .map_err(CreateError::Boot)?;
-        sandbox.keep_connection(up.connection);
-        Ok(up.control)
-    }
-}
-
-/// From ready until the sandbox is to end: the reason, and the VM if it is still there.
+/// From ready until the sandbox is to end: the reason, and what is left of its VM.
 async fn live(
     sandbox: &Sandbox,
-    mut machinery: Machinery,
+    mut vm: Vm,
     mailbox: &mut mpsc::Receiver<Message>,
     reservation: &mut Reservation,
-) -> (EndReason, Option<Machinery>) {
+    tools: &Tools,
+) -> (EndReason, Remains) {
     let why = loop {
-        let Machinery { process, control } = &mut machinery;
+        let Vm { process, control, .. } = &mut vm;
         tokio::select! {
             biased;
             message = mailbox.recv() => match message {
@@ -215,8 +114,15 @@ async fn live(
                         drop(reply.send(stats));
                     }
                 }
-                Some(Message::End(reason)) => return (reason, Some(machinery)),
-                None => return (EndReason::Shutdown, Some(machinery)),
+                Some(Message::Clone(order, reply)) => {
+                    // Waiting for its turn it may have been given up.
+                    if !reply.is_closed() {
+                        drop(reply.send(clone(&mut vm, order, tools).await));
+                    }
+                }
+                Some(Message::Fail(why)) => break why,
+                Some(Message::End(reason)) => return (reason, Remains::Vm(vm)),
+                None => return (EndReason::Shutdown, Remains::Vm(vm)),
             },
             report = control.ended() => match report {
                 Ok(report) => break vm::describe(&report.cause),
@@ -229,46 +135,36 @@ async fn live(
             how = process.exited() => break control.last_word(&how).await,
         }
     };
-    let words = vm::console_tail(&sandbox.files.console());
+    let Vm { process, home, .. } = vm;
+    let words = vm::console_tail(&home.files.console());
     tracing::warn!(why, console = words, "sandbox failed");
     drop(sandbox.last_words.set(words));
     drop(sandbox.advance(|machine| machine.fail(why)));
     sandbox.drop_connections();
-    end(machinery.process).await;
+    process.end().await;
     sandbox.vmm_pid.store(0, Ordering::Relaxed);
-    // Nobody can read the disk any more; the console stays until the sandbox is deleted.
-    drop(fs::remove_file(sandbox.files.disk_layer()));
+    // Nobody can read the disk any more; the console stays until the sandbox is deleted. A clone's disk has no name.
+    drop(std::fs::remove_file(home.files.disk_layer()));
     reservation.shrink();
-    (asked_to_end(mailbox).await, None)
+    (asked_to_end(mailbox).await, Remains::Home(home))
+}
+
+async fn clone(vm: &mut Vm, order: Order, tools: &Tools) -> Result<Brood, CloneError> {
+    let parent = vm.process.pid();
+    let brood = vm::clone_vm(&mut vm.control, parent, order, &tools.homes, &*tools.spawner).await;
+    if brood.is_err() {
+        tools.reaper.suspect();
+    }
+    brood
 }
 
 /// Waits for the word to end; questions meanwhile go unanswered.
-async fn asked_to_end(mailbox: &mut mpsc::Receiver<Message>) -> EndReason {
+pub(super) async fn asked_to_end(mailbox: &mut mpsc::Receiver<Message>) -> EndReason {
     loop {
         match mailbox.recv().await {
             Some(Message::End(reason)) => return reason,
-            Some(Message::Stats(_)) => {}
+            Some(Message::Stats(_) | Message::Clone(..) | Message::Fail(_)) => {}
             None => return EndReason::Shutdown,
         }
     }
-}
-
-/// Ends a VM process and waits until the kernel has taken it back.
-async fn end(mut process: Box<dyn VmmProcess>) {
-    process.kill();
-    if timeout(EXIT_BOUND, process.exited()).await.is_err() {
-        tracing::error!(pid = process.pid(), "a killed VM process does not exit");
-    }
-}
-
-async fn bury(sandbox: &Sandbox) {
-    sandbox.drop_connections();
-    sandbox.vmm_pid.store(0, Ordering::Relaxed);
-    let dir = sandbox.files.dir.clone();
-    // Large layers take a while to free; other sandboxes must not wait for it.
-    let removed = tokio::task::spawn_blocking(move || storage::remove(&dir)).await;
-    if let Ok(Err(error)) = removed {
-        tracing::error!(%error, dir = %sandbox.files.dir.display(), "cannot remove a VM's directory");
-    }
-    drop(sandbox.advance(lifecycle::Machine::gone));
 }

@@ -207,7 +207,12 @@ impl RunStream {
                 code: failure.code,
                 message: failure.message,
             }),
-            Reply::Welcome(_) | Reply::Ready(_) | Reply::Done => {
+            Reply::Welcome(_)
+            | Reply::Ready(_)
+            | Reply::Done
+            | Reply::Entries(_)
+            | Reply::Digests(_)
+            | Reply::Dropped { .. } => {
                 self.mourn(AgentError::Unexpected { expected: "Exec" });
             }
         }
@@ -231,7 +236,7 @@ impl RunStream {
                 epitaph(&sandbox)
             } else {
                 let chain = ErrorChain(&error).to_string();
-                tracing::warn!(sandbox_id = %sandbox.id, error = chain, "a run has lost its agent");
+                tracing::warn!(sandbox_id = %sandbox.id(), error = chain, "a run has lost its agent");
                 format!("the connection to the sandbox was lost: {chain}")
             }
         }));
@@ -242,7 +247,7 @@ impl Hops {
     fn log(&self, sandbox: &Sandbox) {
         let at = |hop: Option<Instant>| hop.map(|hop| (hop - self.received).as_micros());
         tracing::debug!(
-            sandbox_id = %sandbox.id,
+            sandbox_id = %sandbox.id(),
             sent_us = at(self.sent),
             first_reply_us = at(self.first_reply),
             exit_us = at(Some(Instant::now())),
@@ -265,6 +270,7 @@ fn epitaph(sandbox: &Sandbox) -> String {
         Phase::Failed { why } => format!("the sandbox has failed: {why}"),
         Phase::Ending { reason } | Phase::Gone { reason } => match reason {
             EndReason::Shutdown => "the host is shutting down, and the sandbox with it".to_owned(),
+            EndReason::Merged => "another sandbox has taken the place of this one".to_owned(),
             EndReason::Deleted | EndReason::Abandoned | EndReason::BootFailed => {
                 "the sandbox was deleted".to_owned()
             }

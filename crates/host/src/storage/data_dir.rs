@@ -1,20 +1,20 @@
-//! The daemon's data directory: one daemon at a time, one subdirectory per VM.
+//! The daemon's data directory: one daemon at a time, one subdirectory per VM, one per template's snapshot.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use pod_types::SandboxId;
 use thiserror::Error;
 
 use super::leftovers;
-use crate::vm::{SOCKET_PATH_MAX, VmFiles};
+use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 
 /// Holds the lock for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     vms: PathBuf,
+    snapshots: PathBuf,
     _lock: File,
 }
 
@@ -48,14 +48,20 @@ impl DataDir {
         let vms = path.join("vms");
         make_private(&vms).map_err(at(&vms))?;
         let longest = VmFiles {
-            dir: vms.join(SAMPLE_ID),
+            dir: vms.join("9".repeat(NAME_BYTES_MAX)),
         };
-        let needed = longest.ready_socket().as_os_str().len();
+        let needed = longest.control_socket().as_os_str().len();
         if needed > SOCKET_PATH_MAX {
             return Err(DataDirError::TooLong { path, needed });
         }
         leftovers::clear(&vms)?;
-        Ok(Self { vms, _lock: lock })
+        let snapshots = path.join("snapshots");
+        make_private(&snapshots).map_err(at(&snapshots))?;
+        Ok(Self {
+            vms,
+            snapshots,
+            _lock: lock,
+        })
     }
 
     /// Where the directories of VMs are.
@@ -63,16 +69,11 @@ impl DataDir {
         &self.vms
     }
 
-    /// The directory of one VM, not made yet.
-    pub(crate) fn vm(&self, id: SandboxId) -> VmFiles {
-        VmFiles {
-            dir: self.vms.join(id.to_string()),
-        }
+    /// Where snapshots of templates are kept; they outlive the daemon.
+    pub(crate) fn snapshots(&self) -> &Path {
+        &self.snapshots
     }
 }
-
-/// As long as every id.
-const SAMPLE_ID: &str = "sbx_00000000000000000000000000000000";
 
 /// A directory only its owner can enter; it may exist already.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
@@ -139,7 +140,9 @@ mod tests {
     #[test]
     fn a_directory_too_deep_for_sockets_is_refused_before_any_vm_starts() {
         let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("a".repeat(60));
+        let fits = dir.path().join("a".repeat(78 - dir.path().as_os_str().len()));
+        DataDir::open(&fits).unwrap();
+        let deep = dir.path().join("a".repeat(79));
         let refusal = DataDir::open(&deep).unwrap_err();
         assert!(matches!(refusal, DataDirError::TooLong { .. }), "{refusal}");
     }

@@ -1,7 +1,8 @@
 //! What a daemon that died has left behind: VM processes and their directories.
 //!
 //! A VM process names its directory on its command line, which is how it is known here: no file with a number in
-//! it can go stale, and a process that got the number later does not have such a command line.
+//! it can go stale, and a process that got the number later does not have such a command line. A clone has the command
+//! line of the VM it descends from, so this tells whose it is and not which it is.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -44,9 +45,15 @@ pub(crate) fn clear(vms: &Path) -> Result<(), DataDirError> {
         source,
     };
     for entry in fs::read_dir(vms).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
         tracing::info!(dir = %path.display(), "removing what a dead daemon has left");
-        remove(&path).map_err(|source| DataDirError::Io {
+        // A disk layer whose name was about to be taken away is no directory.
+        let removed = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove(&path),
+            Ok(_) | Err(_) => fs::remove_file(&path),
+        };
+        removed.map_err(|source| DataDirError::Io {
             path: path.clone(),
             source,
         })?;

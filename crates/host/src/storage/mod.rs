@@ -2,11 +2,13 @@
 
 mod data_dir;
 mod leftovers;
+mod reaper;
 mod template;
 
 pub use data_dir::DataDirError;
 pub use template::{Template, TemplateError, Templates};
 
-pub(crate) use data_dir::{DataDir, make_private, remove};
+pub(crate) use data_dir::{DataDir, make_private};
 pub(crate) use leftovers::{clear, vm_processes};
+pub(crate) use reaper::Reaper;
 pub(crate) use template::Shape;

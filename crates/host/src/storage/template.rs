@@ -1,7 +1,7 @@
 //! What a sandbox starts from.
 //!
-//! Creating a sandbox is instantiating a template. Today an instance is a boot of the template's kernel and disk
-//! image; a snapshot of a booted VM will take its place behind the same call.
+//! A template is a kernel, an initial RAM disk and a disk image. A VM of it is booted from these, or restored from the
+//! [snapshot](crate::nursery) of one that was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,18 +9,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use vmm_proto::{ConsoleConfig, DiskConfig, VmConfig, VsockConfig};
+use vmm_proto::{ConsoleConfig, DiskConfig, RestoreConfig, VmConfig, VsockConfig};
 
-use crate::vm::VmFiles;
+use crate::vm::{CONSOLE_BYTES_MAX, VmFiles};
 
 /// The template of a request that names none.
 const DEFAULT: &str = "default";
 
+/// The least of what every run does.
+const WARM_CODE: &str = "print(1)";
+
 /// Every guest has the same address on its own private channel.
 const GUEST_CID: u32 = 3;
-
-/// Bound of a guest's console log, in bytes.
-const CONSOLE_BYTES_MAX: u64 = 1024 * 1024;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
@@ -33,6 +33,8 @@ pub struct Template {
     /// An ext4 image, never written.
     rootfs: PathBuf,
     rootfs_bytes: u64,
+    /// Python that touches what an ordinary first run of this template would.
+    warm_code: String,
 }
 
 /// All templates of this host, by name.
@@ -60,7 +62,8 @@ pub enum TemplateError {
 }
 
 impl Templates {
-    /// Finds the kernel `vmlinux` and every `<name>.ext4` in `images`.
+    /// Finds the kernel `vmlinux` and every `<name>.ext4` in `images`, each with what warms it up in `<name>.warm.py`
+    /// if there is one.
     ///
     /// # Errors
     /// A file that every template needs is missing, or there is no `default.ext4`.
@@ -84,6 +87,7 @@ impl Templates {
                 initrd: initrd.clone(),
                 rootfs,
                 rootfs_bytes,
+                warm_code: warm_code(&path)?,
             };
             templates.insert(name, template);
         }
@@ -101,6 +105,15 @@ impl Templates {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Whether it is the one of a request that names none.
+    pub(crate) fn is_default(&self, template: &Template) -> bool {
+        template.name == DEFAULT
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Template> {
+        self.0.values()
     }
 }
 
@@ -129,15 +142,50 @@ impl Template {
                 layer: files.disk_layer(),
                 size_bytes,
             },
-            vsock: VsockConfig {
-                guest_cid: GUEST_CID,
-                socket: files.vsock_socket(),
-            },
-            console: ConsoleConfig {
-                log: files.console(),
-                log_bytes_max: CONSOLE_BYTES_MAX,
-            },
+            vsock: vsock(files),
+            console: console(files),
         }
+    }
+
+    /// What a VM process is told that restores a VM of this template.
+    pub(crate) fn restore(
+        &self,
+        snapshot: PathBuf,
+        working_set: Option<PathBuf>,
+        files: &VmFiles,
+    ) -> RestoreConfig {
+        RestoreConfig {
+            snapshot,
+            working_set,
+            base: self.rootfs.clone(),
+            layer: files.disk_layer(),
+            vsock: vsock(files),
+            console: console(files),
+        }
+    }
+
+    /// What a VM of this template runs once before it waits in a pool. It must leave nothing behind.
+    pub(crate) fn warm_code(&self) -> &str {
+        &self.warm_code
+    }
+
+    /// The files a VM of this template is made of: kernel, initial RAM disk, disk image.
+    pub(crate) fn sources(&self) -> [&Path; 3] {
+        [&self.kernel, &self.initrd, &self.rootfs]
+    }
+}
+
+fn vsock(files: &VmFiles) -> VsockConfig {
+    VsockConfig {
+        guest_cid: GUEST_CID,
+        socket: files.vsock_socket(),
+    }
+}
+
+fn console(files: &VmFiles) -> ConsoleConfig {
+    ConsoleConfig {
+        log: files.console(),
+        log_bytes_max: CONSOLE_BYTES_MAX,
     }
 }
 
@@ -148,6 +196,15 @@ fn usable(path: &Path) -> Result<(PathBuf, u64), TemplateError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The code beside an image.
+fn warm_code(rootfs: &Path) -> Result<String, TemplateError> {
+    let path = rootfs.with_extension("warm.py");
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(WARM_CODE.to_owned()),
+        read => read.map_err(|source| TemplateError::Io { path, source }),
+    }
 }
 
 fn template_name(path: &Path) -> Option<String> {
@@ -170,6 +227,7 @@ mod tests {
         assert!(matches!(find(), Err(TemplateError::Io { .. })));
         fs::write(dir.path().join("vmlinux"), "").unwrap();
         fs::write(dir.path().join("science.ext4"), "").unwrap();
+        fs::write(dir.path().join("science.warm.py"), "print(np)").unwrap();
         assert!(matches!(find(), Err(TemplateError::NoDefault { .. })));
         fs::File::create(dir.path().join("default.ext4"))
             .unwrap()
@@ -178,6 +236,8 @@ mod tests {
         let templates = find().unwrap();
         assert_eq!(templates.names().collect::<Vec<_>>(), ["default", "science"]);
         let default = templates.get(None).unwrap();
+        assert_eq!(default.warm_code(), "print(1)");
+        assert_eq!(templates.get(Some("science")).unwrap().warm_code(), "print(np)");
         assert_eq!(default.rootfs_gb(), 4);
         let files = VmFiles {
             dir: PathBuf::from("/d"),

@@ -37,7 +37,7 @@ async fn what_is_asked_for_reaches_the_vm_and_is_shown() {
 async fn a_deleted_sandbox_is_unknown_at_once_and_leaves_nothing() {
     let daemon = Daemon::start().await;
     let sandbox = daemon.sandbox().await;
-    assert_eq!(daemon.vm_dirs(), 1);
+    eventually("there is one VM's directory", || daemon.vm_dirs() == 1).await;
     assert_eq!(daemon.delete(&sandbox).await.status, 204);
     assert_eq!(daemon.run(&sandbox, "echo").await.status, 404);
     assert_eq!(daemon.delete(&sandbox).await.status, 204);

@@ -1,12 +1,14 @@
-//! From a process that has just been started to an agent that knows who it is.
+//! From a process that has just been started, or a clone that has just been made, to an agent that knows who it is.
 //!
 //! ```text
-//! connect control.sock → Start → agent says Ready on vsock.sock_1025 → CONNECT 1024 → Hello → Identify
+//! boot:  connect control.sock → Start → agent says Ready on vsock_1025 ─┐
+//! clone: ───────────────────────────────────────────────────────────────┴→ CONNECT 1024, Hello, Identify
 //! ```
 //!
 //! Whatever happens first ends it: ready, the VM reporting its end, the process dying. The caller bounds the time
-//! and kills the process when this fails.
+//! and ends the process when this fails.
 
+use std::future::Future;
 use std::io;
 
 use pod_types::SandboxId;
@@ -15,7 +17,7 @@ use tokio::net::UnixListener;
 use vmm_proto::{Command, VmConfig};
 
 use super::control::{Control, ControlError};
-use super::process::VmmProcess;
+use super::process::Process;
 use super::{VmFiles, describe};
 use crate::agent::{self, AgentConnection, AgentError};
 
@@ -33,81 +35,80 @@ pub(crate) enum BootError {
     Died(String),
     #[error("the agent's word that it is ready was not usable")]
     Ready(#[source] AgentError),
-    #[error("the agent cannot be reached")]
-    Agent(#[source] AgentError),
     #[error("the guest did not take on its identity")]
     Identity(#[source] AgentError),
 }
 
-/// A VM that is up.
-pub(crate) struct Up {
-    pub(crate) control: Control,
-    /// The connection on which the identity was given; the first run uses it.
-    pub(crate) connection: AgentConnection,
-}
-
+/// Boots a VM in a new process, until its agent is ready.
 pub(crate) async fn bring_up(
-    process: &mut dyn VmmProcess,
+    process: &mut Process,
     files: &VmFiles,
     config: VmConfig,
-    id: SandboxId,
-) -> Result<Up, BootError> {
+) -> Result<Control, BootError> {
     // The order matters: the guest may call before this side gets to run again.
     let listener = UnixListener::bind(files.ready_socket()).map_err(BootError::Listen)?;
-    let mut control = None;
-    let connection = tokio::select! {
+    let mut control = reach(process, files).await?;
+    let started = control.run(Command::Start(Box::new(config))).await;
+    if let Err(error) = started {
+        return Err(explain(process, &mut control, error).await);
+    }
+    unless_ended(process, &mut control, async {
+        let (stream, _) = listener.accept().await.map_err(BootError::Listen)?;
+        let ready = agent::read_ready(stream).await.map_err(BootError::Ready)?;
+        tracing::debug!(guest_uptime_ms = ready.uptime_ms, "the agent is ready");
+        Ok(())
+    })
+    .await?;
+    Ok(control)
+}
+
+/// Connects to a process that was just started.
+pub(crate) async fn reach(process: &mut Process, files: &VmFiles) -> Result<Control, BootError> {
+    let socket = files.control_socket();
+    tokio::select! {
         biased;
-        connection = start(&mut control, files, config, id, listener) => connection,
-        how = process.exited() => match control.as_mut() {
-            Some(control) => Err(BootError::Ended(control.last_word(&how).await)),
-            None => Err(BootError::Died(how)),
-        },
-    }?;
-    match control {
-        Some(control) => Ok(Up { control, connection }),
-        None => Err(BootError::Control(ControlError::Closed)),
+        control = Control::connect(&socket) => control.map_err(BootError::Control),
+        how = process.exited() => Err(BootError::Died(how)),
     }
 }
 
-/// Leaves the control socket with the caller, who may learn more from it when this fails or is dropped.
-async fn start(
-    control: &mut Option<Control>,
+/// Tells the guest who it is. The connection on which that was done serves the first run.
+pub(crate) async fn introduce(
+    process: &mut Process,
+    control: &mut Control,
     files: &VmFiles,
-    config: VmConfig,
     id: SandboxId,
-    listener: UnixListener,
 ) -> Result<AgentConnection, BootError> {
-    let control = Control::connect(&files.control_socket())
-        .await
-        .map(|new| control.insert(new));
-    let control = control.map_err(BootError::Control)?;
-    control
-        .run(Command::Start(Box::new(config)))
-        .await
-        .map_err(BootError::Start)?;
+    unless_ended(process, control, async {
+        agent::introduce(&files.vsock_socket(), id)
+            .await
+            .map_err(BootError::Identity)
+    })
+    .await
+}
+
+/// Does work that needs the VM; its end is the better explanation when both fail.
+async fn unless_ended<T>(
+    process: &mut Process,
+    control: &mut Control,
+    work: impl Future<Output = Result<T, BootError>>,
+) -> Result<T, BootError> {
     tokio::select! {
         biased;
+        done = work => done,
         report = control.ended() => match report {
             Ok(report) => Err(BootError::Ended(describe(&report.cause))),
             Err(error) => Err(BootError::Control(error)),
         },
-        connection = meet_agent(files, id, listener) => connection,
+        how = process.exited() => Err(BootError::Ended(control.last_word(&how).await)),
     }
 }
 
-async fn meet_agent(
-    files: &VmFiles,
-    id: SandboxId,
-    listener: UnixListener,
-) -> Result<AgentConnection, BootError> {
-    let (stream, _) = listener.accept().await.map_err(BootError::Listen)?;
-    let ready = agent::read_ready(stream).await.map_err(BootError::Ready)?;
-    tracing::debug!(guest_uptime_ms = ready.uptime_ms, "the agent is ready");
-    let mut connection = agent::connect(&files.vsock_socket())
-        .await
-        .map_err(BootError::Agent)?;
-    agent::identify(&mut connection, id)
-        .await
-        .map_err(BootError::Identity)?;
-    Ok(connection)
+/// A refusal stands for itself; when the process is gone, how it went says more.
+async fn explain(process: &mut Process, control: &mut Control, error: ControlError) -> BootError {
+    if !matches!(error, ControlError::Closed | ControlError::Io(_)) {
+        return BootError::Start(error);
+    }
+    let how = process.exited().await;
+    BootError::Ended(control.last_word(&how).await)
 }

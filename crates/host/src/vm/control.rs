@@ -1,6 +1,7 @@
 //! The control socket of one VM process.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +9,12 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
-use vmm_proto::{CodecError, Command, EndReport, Event, FromVmm, Outcome, Request, Stats, VERSION};
+use vmm_proto::{
+    CloneConfig, CloneReport, CodecError, Command, EndReport, Event, FromVmm, Outcome, Request, Stats,
+    VERSION,
+};
 
-use super::describe;
+use super::{describe, descriptors};
 
 /// Between two attempts to connect to a process that is just starting.
 const CONNECT_PAUSE: Duration = Duration::from_millis(2);
@@ -39,8 +43,13 @@ pub(crate) enum ControlError {
     Codec(#[source] CodecError),
     #[error("the VM process refused: {0}")]
     Refused(String),
+    /// The snapshot must be made again.
+    #[error("the snapshot is not usable: {0}")]
+    Unusable(String),
     #[error("the VM process answered something else than it was asked")]
     Unexpected,
+    #[error("the VM process did not answer within {} s", .0.as_secs_f32())]
+    Silent(Duration),
 }
 
 impl Control {
@@ -48,33 +57,57 @@ impl Control {
     pub(crate) async fn connect(socket: &Path) -> Result<Self, ControlError> {
         loop {
             match UnixStream::connect(socket).await {
-                Ok(stream) => {
-                    return Ok(Self {
-                        stream,
-                        buffer: Vec::new(),
-                        next_id: 1,
-                        ended: None,
-                    });
-                }
+                Ok(stream) => return Ok(Self::new(stream)),
                 Err(error) if is_not_yet(&error) => sleep(CONNECT_PAUSE).await,
                 Err(error) => return Err(ControlError::Connect(error)),
             }
         }
     }
 
-    pub(crate) async fn run(&mut self, command: Command) -> Result<(), ControlError> {
-        match self.ask(command).await? {
-            Outcome::Done => Ok(()),
-            Outcome::Failed(chain) => Err(ControlError::Refused(chain)),
-            Outcome::Stats(_) => Err(ControlError::Unexpected),
+    /// Connects to a process whose socket was made for it and listens already.
+    pub(crate) async fn connect_now(socket: &Path) -> Result<Self, ControlError> {
+        let stream = UnixStream::connect(socket).await.map_err(ControlError::Connect)?;
+        Ok(Self::new(stream))
+    }
+
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+            next_id: 1,
+            ended: None,
         }
     }
 
+    /// Carries out a command that has no answer but that it is done.
+    pub(crate) async fn run(&mut self, command: Command) -> Result<(), ControlError> {
+        match self.ask(command, &[]).await? {
+            Outcome::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// The same within a time.
+    pub(crate) async fn run_within(&mut self, bound: Duration, command: Command) -> Result<(), ControlError> {
+        let done = timeout(bound, self.run(command)).await;
+        done.unwrap_or(Err(ControlError::Silent(bound)))
+    }
+
     pub(crate) async fn stats(&mut self) -> Result<Stats, ControlError> {
-        match self.ask(Command::Stats).await? {
+        match self.ask(Command::Stats, &[]).await? {
             Outcome::Stats(stats) => Ok(stats),
-            Outcome::Failed(chain) => Err(ControlError::Refused(chain)),
-            Outcome::Done => Err(ControlError::Unexpected),
+            other => Err(refusal(other)),
+        }
+    }
+
+    pub(crate) async fn clone_vm(
+        &mut self,
+        config: CloneConfig,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<CloneReport, ControlError> {
+        match self.ask(Command::Clone(config), descriptors).await? {
+            Outcome::Cloned(report) => Ok(report),
+            other => Err(refusal(other)),
         }
     }
 
@@ -98,7 +131,11 @@ impl Control {
         }
     }
 
-    async fn ask(&mut self, command: Command) -> Result<Outcome, ControlError> {
+    async fn ask(
+        &mut self,
+        command: Command,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Outcome, ControlError> {
         let id = self.next_id;
         self.next_id += 1;
         let request = Request {
@@ -107,7 +144,11 @@ impl Control {
             command,
         };
         let bytes = vmm_proto::encode(&request).map_err(ControlError::Codec)?;
-        self.stream.write_all(&bytes).await.map_err(ControlError::Io)?;
+        let sent = descriptors::send(&self.stream, &bytes, descriptors)
+            .await
+            .map_err(ControlError::Io)?;
+        let rest = bytes.get(sent..).unwrap_or_default();
+        self.stream.write_all(rest).await.map_err(ControlError::Io)?;
         loop {
             match self.next().await? {
                 FromVmm::Reply(reply) if reply.id == id => return Ok(reply.outcome),
@@ -133,6 +174,15 @@ impl Control {
                 return Err(ControlError::Closed);
             }
         }
+    }
+}
+
+/// What an outcome means that is not the one hoped for.
+fn refusal(outcome: Outcome) -> ControlError {
+    match outcome {
+        Outcome::Failed(chain) => ControlError::Refused(chain),
+        Outcome::Unusable(chain) => ControlError::Unusable(chain),
+        Outcome::Done | Outcome::Stats(_) | Outcome::Cloned(_) => ControlError::Unexpected,
     }
 }
 

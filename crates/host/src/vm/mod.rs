@@ -1,50 +1,40 @@
-//! One VM as the host sees it: a process, its control socket, and how it came up or why it ended.
+//! One VM as the host sees it: a process, its control socket, its directory, and how it came up or why it ended.
+//!
+//! A VM comes to be in one of three ways: a process is started and [boots](boot) it, a process is started and
+//! restores it from a snapshot, or a VM that exists makes a [clone](clones) of itself. From then on they are the same.
 
 mod boot;
+mod clones;
 mod control;
 mod death;
+mod descriptors;
+mod files;
+mod homes;
+mod pidfd;
 mod process;
+mod roster;
 
-pub use process::{VmmProcess, VmmProgram, VmmSpawner};
+pub use process::{Code, VmmProcess, VmmProgram, VmmSpawner};
 
-pub(crate) use boot::{BootError, bring_up};
-pub(crate) use control::Control;
+pub(crate) use boot::{BootError, bring_up, introduce, reach};
+pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
+pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};
+pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
+pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
+pub(crate) use process::Process;
+pub(crate) use roster::Roster;
 
-use std::path::{Path, PathBuf};
-
-/// Longest path of a Unix socket in bytes, without its terminating zero: `sun_path` of `unix(7)`.
-pub(crate) const SOCKET_PATH_MAX: usize = 107;
-
-/// The files of one VM, all in its own directory.
-#[derive(Clone, Debug)]
-pub(crate) struct VmFiles {
-    pub(crate) dir: PathBuf,
+/// A VM that runs or is paused. Dropping it ends it: the process is killed, and the directory removed soon after.
+pub(crate) struct Vm {
+    pub(crate) process: Process,
+    pub(crate) control: Control,
+    pub(crate) home: Home,
 }
 
-impl VmFiles {
-    pub(crate) fn control_socket(&self) -> PathBuf {
-        self.dir.join("control.sock")
-    }
-
-    pub(crate) fn vsock_socket(&self) -> PathBuf {
-        self.dir.join("vsock.sock")
-    }
-
-    /// Where the agent's own connection arrives.
-    pub(crate) fn ready_socket(&self) -> PathBuf {
-        self.dir.join(format!("vsock.sock_{}", agent_proto::READY_PORT))
-    }
-
-    pub(crate) fn console(&self) -> PathBuf {
-        self.dir.join("console.log")
-    }
-
-    pub(crate) fn disk_layer(&self) -> PathBuf {
-        self.dir.join("disk.layer")
-    }
-
-    pub(crate) fn stderr(dir: &Path) -> PathBuf {
-        dir.join("vmm.stderr")
+impl Vm {
+    /// Ends it and waits until the kernel has taken its process back.
+    pub(crate) async fn end(self) {
+        self.process.end().await;
     }
 }

@@ -1,26 +1,56 @@
 //! The process of one VM.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
-use super::VmFiles;
+use super::files::VmFiles;
+use super::pidfd::Watched;
+use super::roster::{Roster, Ticket};
 
-/// Starts VM processes. Tests put one in its place that needs no KVM.
+/// How long a VM process may take to exit once it was killed.
+const EXIT_BOUND: Duration = Duration::from_secs(5);
+
+/// When memory runs out after all, the kernel shall end a VM and not the daemon. Clones inherit it.
+const OOM_SCORE: &str = "500";
+
+/// Whose code a VM will run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A template's: this host's own, and the VM process has files to write.
+    Template,
+    /// A user's, in this VM or in clones of it: the process is confined before any of it runs.
+    User,
+}
+
+/// Starts VM processes, and finds those that a VM has made of itself. Tests put one in its place that needs no KVM.
 pub trait VmmSpawner: Send + Sync + 'static {
     /// Starts the process of one VM, which will listen on `<dir>/control.sock`.
     ///
     /// # Errors
     /// The process cannot be started.
-    fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>>;
+    fn spawn(&self, dir: &Path, code: Code) -> io::Result<Box<dyn VmmProcess>>;
+
+    /// The program, when it is a file that snapshots depend on.
+    fn program(&self) -> Option<PathBuf>;
+
+    /// Watches a clone, by the number its parent has told.
+    ///
+    /// # Errors
+    /// There is no such process any more, or it is not the parent's child: a VM process may be in the hands of its
+    /// guest, and what it names here will be killed one day.
+    fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>>;
 }
 
 /// A VM process that was started.
@@ -34,10 +64,36 @@ pub trait VmmProcess: Send + Sync {
     fn kill(&mut self);
 }
 
-/// The real thing: `podflare-vmm run --dir DIR`.
-#[derive(Clone, Debug)]
+/// The real thing: `podflare-vmm run --dir DIR [--confine-as UID]`.
+#[derive(Debug)]
 pub struct VmmProgram {
-    pub path: PathBuf,
+    path: PathBuf,
+    confines: bool,
+    /// Users given out to VM processes so far.
+    users: AtomicU32,
+}
+
+/// First of the ids that confined VM processes run under. Far above what distributions and their containers give out.
+const USER_FIRST: u32 = 1_900_000_000;
+/// How many there are; then they come around again, long after the processes of the first round have gone.
+const USERS: u32 = 100_000_000;
+
+impl VmmProgram {
+    /// `confines` is false where the host does not allow it.
+    #[must_use]
+    pub fn new(path: PathBuf, confines: bool) -> Self {
+        Self {
+            path,
+            confines,
+            users: AtomicU32::new(0),
+        }
+    }
+}
+
+/// A VM process that we answer for: dropping it kills it.
+pub(crate) struct Process {
+    inner: Box<dyn VmmProcess>,
+    _ticket: Ticket<u32>,
 }
 
 struct Running {
@@ -45,14 +101,50 @@ struct Running {
     pid: u32,
 }
 
+impl Process {
+    pub(crate) fn new(inner: Box<dyn VmmProcess>, roster: &Roster) -> Self {
+        let ticket = roster.add_pid(inner.pid());
+        Self {
+            inner,
+            _ticket: ticket,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.inner.pid()
+    }
+
+    pub(crate) async fn exited(&mut self) -> String {
+        self.inner.exited().await
+    }
+
+    /// Ends it and waits until the kernel has taken it back.
+    pub(crate) async fn end(mut self) {
+        self.inner.kill();
+        if timeout(EXIT_BOUND, self.inner.exited()).await.is_err() {
+            tracing::error!(pid = self.pid(), "a killed VM process does not exit");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.inner.kill();
+    }
+}
+
 impl VmmSpawner for VmmProgram {
-    fn spawn(&self, dir: &Path) -> io::Result<Box<dyn VmmProcess>> {
-        let stderr = File::create(VmFiles::stderr(dir))?;
+    fn spawn(&self, dir: &Path, code: Code) -> io::Result<Box<dyn VmmProcess>> {
+        let files = VmFiles { dir: dir.to_owned() };
+        let stderr = File::create(files.stderr())?;
+        let mut command = Command::new(&self.path);
+        command.arg("run").arg("--dir").arg(dir);
+        if self.confines && code == Code::User {
+            let user = USER_FIRST + self.users.fetch_add(1, Ordering::Relaxed) % USERS;
+            command.arg("--confine-as").arg(user.to_string());
+        }
         // No `kill_on_drop` and no parent-death signal: a VM outlives its daemon, and the next one decides.
-        let child = Command::new(&self.path)
-            .arg("run")
-            .arg("--dir")
-            .arg(dir)
+        let child = command
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
@@ -61,7 +153,18 @@ impl VmmSpawner for VmmProgram {
             .process_group(0)
             .spawn()?;
         let pid = child.id().unwrap_or_default();
+        if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
+            tracing::debug!(pid, %error, "cannot offer a VM process to the kernel for when memory runs out");
+        }
         Ok(Box::new(Running { child, pid }))
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        Some(self.path.clone())
+    }
+
+    fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>> {
+        Ok(Box::new(Watched::child_of(parent, pid)?))
     }
 }
 
@@ -84,6 +187,7 @@ impl VmmProcess for Running {
         let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) else {
             return;
         };
+        // Clones have groups of their own, so this ends one VM.
         if let Err(error) = killpg(Pid::from_raw(pid), Signal::SIGKILL) {
             tracing::warn!(pid, %error, "cannot kill a VM process group");
         }

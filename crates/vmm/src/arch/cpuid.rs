@@ -6,6 +6,7 @@
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
+use serde::{Deserialize, Serialize};
 
 use super::CpuError;
 
@@ -33,7 +34,7 @@ pub(crate) struct Topology {
 }
 
 /// CPUID without the fields that differ from CPU to CPU.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct GuestCpuid {
     entries: Vec<kvm_cpuid_entry2>,
 }
@@ -60,6 +61,14 @@ impl GuestCpuid {
             set_cpu_number(entry, apic_id);
         }
         CpuId::from_entries(&entries).map_err(|_| CpuError::CpuidTooLong)
+    }
+
+    /// Whether both describe the same CPU.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self.for_cpu(0), other.for_cpu(0)) {
+            (Ok(one), Ok(other)) => one.as_slice() == other.as_slice(),
+            _ => false,
+        }
     }
 
     /// The parts of the extended state (XSAVE) this CPU has, as XCR0 takes them; 0 if it has no XSAVE.

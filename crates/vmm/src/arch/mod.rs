@@ -17,8 +17,10 @@ pub enum CpuError {
     SupportedCpuid(#[source] kvm_ioctls::Error),
     #[error("the host's CPU has more CPUID leaves than fit")]
     CpuidTooLong,
-    #[error("KVM refuses the guest's CPUID")]
-    SetCpuid(#[source] kvm_ioctls::Error),
+    #[error("{words} words are not what the extended state of a CPU takes")]
+    ExtendedState { words: usize },
+    #[error("a VM without a CPU")]
+    NoCpu,
     #[error("KVM refuses the {what}")]
     Set {
         what: &'static str,
@@ -31,16 +33,19 @@ pub enum CpuError {
         #[source]
         source: kvm_ioctls::Error,
     },
-    #[error("KVM took {taken} of {given} model-specific registers")]
-    MsrRefused { taken: usize, given: usize },
+    #[error("KVM took {taken} of {given} model-specific registers, and not {index:#x}")]
+    MsrRefused {
+        taken: usize,
+        given: usize,
+        /// The first one refused.
+        index: u32,
+    },
     #[error("cannot write the boot page tables")]
     WriteTables(#[source] GuestMemoryError),
 }
 
 /// What every CPU needs, also those the kernel starts later.
-pub(crate) fn setup_any_cpu(vcpu: &VcpuFd, cpuid: &GuestCpuid, apic_id: u8) -> Result<(), CpuError> {
-    vcpu.set_cpuid2(&cpuid.for_cpu(apic_id)?)
-        .map_err(CpuError::SetCpuid)?;
+pub(crate) fn setup_any_cpu(vcpu: &VcpuFd, cpuid: &GuestCpuid) -> Result<(), CpuError> {
     msr::set_reset_values(vcpu)?;
     registers::set_extended_control(vcpu, cpuid)?;
     registers::set_local_apic(vcpu)

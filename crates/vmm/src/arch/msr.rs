@@ -27,6 +27,7 @@ pub(super) fn set_reset_values(vcpu: &VcpuFd) -> Result<(), CpuError> {
         Err(CpuError::MsrRefused {
             taken,
             given: entries.len(),
+            index: entries.get(taken).map_or(0, |entry| entry.index),
         })
     }
 }

@@ -6,7 +6,7 @@
 mod connection;
 mod server;
 
-pub(crate) use server::{ConnectionId, ControlServer};
+pub(crate) use server::{ConnectionId, ControlServer, Incoming};
 
 use std::io;
 use std::path::PathBuf;

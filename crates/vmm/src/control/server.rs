@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use pod_types::ErrorChain;
 use vmm_proto::{FromVmm, Request};
 
 use super::ControlError;
-use super::connection::{Closed, Connection};
+use super::connection::{Closed, Connection, Delivery};
 use crate::log;
 
 /// Daemons connected at a time: one, the one that replaces it, and people who look.
@@ -33,7 +34,15 @@ pub(crate) struct ControlServer {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Numbers are not reused while the process lives, so that a late reply cannot reach another daemon.
     last_id: u32,
-    inbox: VecDeque<(ConnectionId, Request)>,
+    inbox: VecDeque<Incoming>,
+}
+
+/// A request, who sent it, and the descriptors that came with it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) from: ConnectionId,
+    pub(crate) request: Request,
+    pub(crate) files: Vec<OwnedFd>,
 }
 
 impl ControlServer {
@@ -53,7 +62,12 @@ impl ControlServer {
             _ => {}
         }
         let listener = UnixListener::bind(path).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        Self::new(listener).map_err(listen)
+    }
+
+    /// Serves a socket that listens already.
+    pub(crate) fn new(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
             connections: BTreeMap::new(),
@@ -62,7 +76,7 @@ impl ControlServer {
         })
     }
 
-    pub(crate) fn take_requests(&mut self) -> VecDeque<(ConnectionId, Request)> {
+    pub(crate) fn take_requests(&mut self) -> VecDeque<Incoming> {
         std::mem::take(&mut self.inbox)
     }
 
@@ -78,8 +92,15 @@ impl ControlServer {
         }
     }
 
-    /// Sends to all, and closes.
+    /// Sends to all, also to those that have connected and were not noticed yet, and closes.
     pub(crate) fn finish(&mut self, message: &FromVmm) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if let Ok(mut connection) = Connection::new(stream)
+                && connection.send(message).is_ok()
+            {
+                connection.finish(FINISH_PATIENCE);
+            }
+        }
         for (_, mut connection) in std::mem::take(&mut self.connections) {
             if connection.send(message).is_ok() {
                 connection.finish(FINISH_PATIENCE);
@@ -126,9 +147,15 @@ impl ControlServer {
             outcome = connection.flush();
         }
         if outcome.is_ok() && !(set - EventSet::OUT).is_empty() {
-            outcome = connection.receive().map(|requests| {
-                self.inbox
-                    .extend(requests.into_iter().map(|request| (id, request)));
+            outcome = connection.receive().map(|deliveries| {
+                let incoming = deliveries
+                    .into_iter()
+                    .map(|Delivery { request, files }| Incoming {
+                        from: id,
+                        request,
+                        files,
+                    });
+                self.inbox.extend(incoming);
             });
         }
         self.settle(id, outcome, ops);

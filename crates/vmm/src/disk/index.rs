@@ -44,6 +44,16 @@ impl BlockIndex {
         }
     }
 
+    /// The blocks that are not the base's, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Place)> {
+        let chunks = (0..).step_by(CHUNK).zip(&self.chunks);
+        let there = chunks.filter(|(_, chunk)| chunk.is_some());
+        let blocks = there.flat_map(|(first, _)| (first..).take(CHUNK));
+        blocks
+            .map(|block| (block, self.get(block)))
+            .filter(|(_, place)| *place != Place::Base)
+    }
+
     /// Sets the place of a block of the disk.
     pub(super) fn set(&mut self, block: u32, place: Place) {
         let block = block as usize;

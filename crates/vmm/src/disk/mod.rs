@@ -15,10 +15,12 @@
 //!
 //! The index is plain memory and layers are held by descriptor, so a fork(2) of the process is a clone of the disk:
 //! both sides seal the layer they were writing ([`Disk::seal`]), share it from then on, and write each to a new one.
+//! A layer that no block lies in (any more) is closed, so what is held is what is read.
 //! Reads cost one index look-up whatever the number of layers. There is no journal: layers live as long as the VM.
 
 mod extents;
 mod index;
+mod save;
 mod store;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,13 +28,15 @@ pub mod model;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 
 use thiserror::Error;
 
 use crate::virtio::Scatter;
 use index::{BlockIndex, Place};
 use store::LayerStore;
+
+pub use save::DiskState;
 
 /// Unit of the index, in bytes: what ext4 and the page cache work in.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -65,6 +69,10 @@ pub enum DiskError {
     WriteLayer(#[source] io::Error),
     #[error("the disk's layers have no block number left")]
     NumbersUsedUp,
+    #[error("the base is not the one the disk was saved over")]
+    NotThisBase,
+    #[error("the saved index names blocks that do not exist")]
+    Index,
 }
 
 /// Bytes of the disk that lie together in one file.
@@ -192,10 +200,7 @@ impl Disk {
         self.check(offset, len)?;
         // A range within one block gives an empty one here.
         for block in block_of(offset.next_multiple_of(BLOCK_BYTES))..block_of(offset + len) {
-            if let Some(number) = self.writable_place(block) {
-                self.layers.release(number);
-            }
-            self.index.set(block, Place::Zeros);
+            self.set_place(block, Place::Zeros);
         }
         Ok(())
     }
@@ -212,9 +217,23 @@ impl Disk {
         Ok(())
     }
 
-    /// Closes the writable layer for writing for good, and goes on with `layer`, an empty file nobody else writes.
+    /// Closes the writable layer for writing for good, and goes on with `layer`, an empty file nobody else writes. The
+    /// old one is kept only if blocks of the disk lie in it.
     pub fn seal(&mut self, layer: File) {
         self.layers.seal(layer);
+    }
+
+    /// What is on the disk now will be on clones of it as well: from now on it writes to `layer`, unless nothing has
+    /// been written that they could share.
+    pub fn share(&mut self, layer: File) {
+        if self.layer_bytes() > 0 {
+            self.seal(layer);
+        }
+    }
+
+    /// What a clone of the disk shares with it, and so must be kept by a process that is forked.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.layers.descriptors().chain([self.base.as_raw_fd()])
     }
 
     fn check(&self, offset: u64, len: u64) -> Result<(), DiskError> {
@@ -290,9 +309,21 @@ impl Disk {
             return Err(DiskError::WriteLayer(error));
         }
         for n in 0..count {
-            self.index.set(block + n, Place::Stored(number + n));
+            self.set_place(block + n, Place::Stored(number + n));
         }
         Ok(len)
+    }
+
+    fn set_place(&mut self, block: u32, place: Place) {
+        let before = self.index.get(block);
+        self.index.set(block, place);
+        // The new place first: a layer that loses its last block and gets another one stays.
+        if let Place::Stored(number) = place {
+            self.layers.link(number);
+        }
+        if let Place::Stored(number) = before {
+            self.layers.unlink(number);
+        }
     }
 }
 

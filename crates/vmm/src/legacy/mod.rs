@@ -7,4 +7,5 @@ mod serial;
 
 pub(crate) use power::{KeyboardReset, PowerRegisters};
 pub(crate) use pvpanic::Pvpanic;
-pub(crate) use serial::SerialPort;
+pub(crate) use serial::{SavedSerial, SerialPort};
+pub(crate) use vm_superio::serial::SerialState;

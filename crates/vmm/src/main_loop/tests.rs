@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use vmm_proto::{ConsoleConfig, DiskConfig, Stats, VmState, VsockConfig};
+use vmm_proto::{Command, ConsoleConfig, DiskConfig, Outcome, Reply, Request, Stats, VmState, VsockConfig};
 
 use super::*;
 

@@ -30,9 +30,10 @@ use thiserror::Error;
 use vmm_sys_util::signal::Killable as _;
 
 pub(crate) use kick::{ExitFlag, install_handler as install_kick_handler, kick_signal};
-pub(crate) use run::Buses;
 use run::VcpuLoop;
+pub(crate) use run::{Buses, Seat};
 
+use crate::confine::{Confinement, Thread};
 use crate::events::EventSender;
 
 #[derive(Debug, Error)]
@@ -67,19 +68,22 @@ pub(crate) struct VcpuHandle {
 impl VcpuHandle {
     /// Starts the thread, parked.
     pub(crate) fn spawn(
-        index: u8,
-        mut vcpu: VcpuFd,
-        buses: Buses,
+        mut seat: Seat,
         events: EventSender,
+        confinement: Confinement,
     ) -> Result<Self, VcpuError> {
         kick::install_handler().map_err(VcpuError::Signal)?;
-        let exit_flag = ExitFlag::of(&mut vcpu);
+        let index = seat.index;
+        let exit_flag = ExitFlag::of(&mut seat.vcpu);
         let exits = Arc::new(AtomicU64::new(0));
         let (commands, inbox) = mpsc::channel();
-        let vcpu_loop = VcpuLoop::new(index, vcpu, buses, (events, inbox), Arc::clone(&exits));
+        let vcpu_loop = VcpuLoop::new(seat, (events, inbox), Arc::clone(&exits));
         let thread = thread::Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(move || vcpu_loop.run())
+            .spawn(move || match confinement.restrict(Thread::Vcpu) {
+                Ok(()) => vcpu_loop.run(),
+                Err(error) => vcpu_loop.refuse(&error),
+            })
             .map_err(|source| VcpuError::Spawn { index, source })?;
         Ok(Self {
             commands,
@@ -89,13 +93,18 @@ impl VcpuHandle {
         })
     }
 
-    /// Answered by `Parked`, also when it is parked already.
+    /// Answered by `Parked` with the state of the CPU, also when it is parked already.
     pub(crate) fn pause(&self) {
         self.tell(Command::Pause);
     }
 
     pub(crate) fn resume(&self) {
         self.tell(Command::Resume);
+    }
+
+    /// In a forked child, which has no such thread: forgets it without touching anything the thread may have held.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
     }
 
     /// Ends the thread and waits for that.

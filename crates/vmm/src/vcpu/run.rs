@@ -5,17 +5,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use pod_types::ErrorChain;
 use vmm_proto::EndCause;
 
 use super::{Command, ExitFlag};
 use crate::bus::Bus;
+use crate::clone;
+use crate::confine::ConfineError;
 use crate::events::{EventSender, MachineEvent};
+use crate::state::{CpuState, MsrList};
 
 /// What a vCPU can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Buses {
     pub(crate) ports: Arc<Bus>,
     pub(crate) memory: Arc<Bus>,
+}
+
+/// A vCPU and what its thread needs for it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) index: u8,
+    pub(crate) vcpu: VcpuFd,
+    pub(crate) buses: Buses,
+    pub(crate) msrs: MsrList,
 }
 
 pub(super) struct VcpuLoop {
@@ -26,6 +39,7 @@ pub(super) struct VcpuLoop {
     events: EventSender,
     inbox: Receiver<Command>,
     exits: Arc<AtomicU64>,
+    msrs: MsrList,
     /// The guest is over as far as this CPU is concerned.
     ended: bool,
 }
@@ -44,12 +58,16 @@ enum Next {
 
 impl VcpuLoop {
     pub(super) fn new(
-        index: u8,
-        mut vcpu: VcpuFd,
-        buses: Buses,
+        seat: Seat,
         (events, inbox): (EventSender, Receiver<Command>),
         exits: Arc<AtomicU64>,
     ) -> Self {
+        let Seat {
+            index,
+            mut vcpu,
+            buses,
+            msrs,
+        } = seat;
         let exit_flag = ExitFlag::of(&mut vcpu);
         Self {
             index,
@@ -59,12 +77,21 @@ impl VcpuLoop {
             events,
             inbox,
             exits,
+            msrs,
             ended: false,
         }
     }
 
+    /// In place of [`Self::run`], for a thread that could not be confined: the guest must not run.
+    pub(super) fn refuse(self, error: &ConfineError) -> VcpuFd {
+        let why = format!("vCPU {}: {}", self.index, ErrorChain(error));
+        self.report(MachineEvent::Ended(EndCause::Internal(why)));
+        self.vcpu
+    }
+
     /// Runs until told to finish. Returns the vCPU, so that it outlives the last kick.
     pub(super) fn run(mut self) -> VcpuFd {
+        clone::keep_signal_stack_from_children();
         let mut state = State::Parked;
         loop {
             state = match state {
@@ -81,7 +108,7 @@ impl VcpuLoop {
             Ok(Command::Resume) if !self.ended => State::Running,
             Ok(Command::Resume) => State::Parked,
             Ok(Command::Pause) => {
-                self.report(MachineEvent::Parked { vcpu: self.index });
+                self.report_parked();
                 State::Parked
             }
             // The main loop is gone: so is the VM.
@@ -97,7 +124,7 @@ impl VcpuLoop {
             match self.inbox.try_recv() {
                 Ok(Command::Pause) => {
                     self.settle();
-                    self.report(MachineEvent::Parked { vcpu: self.index });
+                    self.report_parked();
                     return State::Parked;
                 }
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => return State::Finished,
@@ -184,6 +211,14 @@ impl VcpuLoop {
             |_| String::new(),
             |registers| format!(", at {:#x}", registers.rip),
         )
+    }
+
+    fn report_parked(&self) {
+        let state = CpuState::capture(&self.vcpu, &self.msrs).map(Box::new);
+        self.report(MachineEvent::Parked {
+            vcpu: self.index,
+            state,
+        });
     }
 
     fn report(&self, event: MachineEvent) {

@@ -4,14 +4,21 @@
 //! the transport locked. vCPU threads reach no more of it than its configuration space and [`VirtioDevice::reset`].
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virtio_queue::Queue;
 
 use super::interrupt::Interrupt;
 use super::ring::{ChainError, Ring};
+use super::vsock::VsockState;
+use crate::disk::{DiskError, DiskState};
 use crate::memory::GuestMemory;
 
 /// The part of a virtio device that is not the transport.
@@ -48,20 +55,72 @@ pub trait VirtioDevice: Send + Debug {
         host: &mut Host<'_, '_>,
     ) -> Result<Progress, DeviceError>;
 
+    /// When the device wants to look at a queue without having been told of anything on it, and at which.
+    fn due(&self) -> Option<(Instant, usize)> {
+        None
+    }
+
     /// Something happened to a file descriptor of the device while no driver is there, or the driver has just gone
     /// ([`DeviceEvent::Stopped`]).
     fn handle_idle(&mut self, event: DeviceEvent, host: &mut Host<'_, '_>) {
         let _ = (event, host);
     }
 
-    /// The VM goes on as another one, a clone: what led outside of it leads nowhere any more. The driver stays, and is
-    /// told in the way of the device. As with [`VirtioDevice::reset`], [`DeviceEvent::Stopped`] follows, and after it
-    /// [`DeviceEvent::Started`].
-    fn cut(&mut self) {}
+    /// The VM is about to be cloned: what the device holds now, its clones will hold as well. What it changes from now
+    /// on must go elsewhere; it takes from `files` what it needs for that.
+    fn share(&mut self, files: &mut OwnFiles) {
+        let _ = files;
+    }
+
+    /// Descriptors the device owns. In a clone all others are closed before [`VirtioDevice::inherit`], which closes
+    /// those of these that the device does not keep.
+    fn kept(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    /// This is the clone now: a forked process, in which the driver goes on where it was. What led outside of the VM
+    /// is cut, and the driver told in the way of the device; instead of what belongs to the parent, the device takes
+    /// its own from `files`. The event loop is a new one: [`VirtioDevice::start`] follows, and then, if the driver is
+    /// ready, [`DeviceEvent::Started`].
+    ///
+    /// # Errors
+    /// The process is out of descriptors, or one is missing.
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let _ = files;
+        Ok(())
+    }
+
+    /// What makes the device continue in another process, when its VM is written to files. Bulk data goes to `layer`,
+    /// an empty file.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    fn save(&self, layer: &File) -> Result<DeviceState, DeviceError> {
+        let _ = layer;
+        Ok(DeviceState::Nothing)
+    }
 
     /// The driver reset the device: forget it. May run on a vCPU thread; what needs the event loop waits for
     /// [`DeviceEvent::Stopped`].
     fn reset(&mut self);
+}
+
+/// A device in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceState {
+    /// A device that remembers nothing.
+    Nothing,
+    Block(DiskState),
+    Vsock(VsockState),
+}
+
+/// What a VM has of its own after it was cloned, parent or clone.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// For what is written to the disk: an empty file, open for reading and writing.
+    pub layer: Option<File>,
+    /// Where host processes connect to the guest: listening. The parent keeps the one it has.
+    pub vsock: Option<UnixListener>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +161,8 @@ pub enum DeviceError {
     Status { status: u32 },
     #[error("the event loop refused a descriptor")]
     EventLoop(#[source] event_manager::Error),
+    #[error("the disk failed")]
+    Disk(#[source] DiskError),
     #[error("the host failed the device")]
     Host(#[source] io::Error),
 }

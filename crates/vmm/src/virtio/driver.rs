@@ -13,7 +13,7 @@ use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{MmioDevice, VirtioDevice};
+use super::{MmioDevice, OwnFiles, VirtioDevice};
 use crate::memory::GuestMemory;
 
 /// Where buffers may lie: above the rings, below the end of memory.
@@ -30,7 +30,8 @@ pub const QUEUE_SIZE: u16 = 32;
 pub const STATUS_STEPS: [u32; 4] = [1, 1 | 2, 1 | 2 | 8, 1 | 2 | 8 | 4];
 pub const NEEDS_RESET: u32 = 64;
 
-type Loop = EventManager<Arc<Mutex<dyn MutEventSubscriber + Send>>>;
+/// What serves a device.
+pub type Loop = EventManager<Arc<Mutex<dyn MutEventSubscriber + Send>>>;
 
 /// The driver of one device.
 #[derive(Debug)]
@@ -81,6 +82,25 @@ impl Driver {
             },
             events,
         )
+    }
+
+    /// The device goes on as that of a clone, on a new event loop. What served it before must be gone.
+    pub fn become_clone(&mut self, files: &mut OwnFiles) -> Loop {
+        let irq = Box::new(self.irq.try_clone().unwrap());
+        self.device = self.device.clone().inherit(irq, files).unwrap();
+        let mut events = EventManager::new().unwrap();
+        events.add_subscriber(self.device.subscriber());
+        events
+    }
+
+    /// The same driver, as far as it has come, with a copy of its memory and another device.
+    pub fn moved_to(&self, device: MmioDevice, memory: GuestMemory, irq: EventFd) -> Self {
+        Self {
+            device,
+            memory,
+            irq,
+            queues: self.queues.clone(),
+        }
     }
 
     pub fn get(&self, register: u32) -> u32 {
@@ -191,6 +211,13 @@ impl Driver {
         self.memory
             .store(available, GuestAddress(ring + 2), Ordering::SeqCst)
             .unwrap();
+    }
+
+    /// Whether the device wants to hear of the chain made available last.
+    pub fn must_notify(&self, queue: usize) -> bool {
+        let event = self.area(queue, 2) + 4 + u64::from(QUEUE_SIZE) * 8;
+        let event: u16 = self.memory.load(GuestAddress(event), Ordering::SeqCst).unwrap();
+        event == self.queues[queue].available.wrapping_sub(1)
     }
 
     pub fn notify(&self, queue: usize) {

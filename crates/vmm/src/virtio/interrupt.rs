@@ -38,6 +38,26 @@ impl Interrupt {
         }
     }
 
+    /// The same interrupt on another line, as a clone has it.
+    pub(super) fn on_line(&self, line: Box<dyn InterruptLine>) -> Self {
+        Self {
+            status: AtomicU32::new(self.status()),
+            line,
+        }
+    }
+
+    pub(super) fn restore(&self, status: u32) {
+        self.status.store(status, Ordering::SeqCst);
+        self.repeat();
+    }
+
+    /// Sends the edge again for what the driver has not acknowledged.
+    pub(super) fn repeat(&self) {
+        if self.status() != 0 {
+            self.line.pulse();
+        }
+    }
+
     /// Tells the driver that buffers have been used.
     pub(super) fn queues_used(&self) {
         self.raise(VIRTIO_MMIO_INT_VRING);

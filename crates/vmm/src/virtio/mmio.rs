@@ -1,7 +1,10 @@
 //! The register window of one device: virtio-mmio version 2, virtio 1.2 section 4.2.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use event_manager::MutEventSubscriber;
 use thiserror::Error;
@@ -10,9 +13,10 @@ use virtio_bindings::virtio_mmio::{
 };
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::device::VirtioDevice;
+use super::device::{DeviceError, DeviceState, OwnFiles, VirtioDevice};
 use super::interrupt::{Interrupt, InterruptLine};
-use super::transport::{Transport, Wiring};
+use super::queue_setup::QueueSetupError;
+use super::transport::{Transport, TransportState, Wiring};
 use crate::memory::GuestMemory;
 
 /// Size of a device's window: one page, so that each can be mapped and trapped on its own.
@@ -29,6 +33,28 @@ pub struct MmioDevice {
 pub enum MmioError {
     #[error("cannot make the device's event descriptors")]
     EventFd(#[source] io::Error),
+    #[error("the device cannot have been in the state that was saved")]
+    Restore(#[source] QueueSetupError),
+    #[error("the device cannot go on in the clone")]
+    Inherit(#[source] io::Error),
+}
+
+impl Wiring {
+    fn new(interrupt: Interrupt, queues: usize) -> Result<Self, MmioError> {
+        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
+        Ok(Self {
+            interrupt,
+            notifiers: (0..queues).map(|_| new_event()).collect::<Result<_, _>>()?,
+            wake: new_event()?,
+        })
+    }
+
+    /// What a driver may have put on a queue before, unheard, is looked at.
+    fn notify_all(&self) {
+        (0..)
+            .zip(&self.notifiers)
+            .for_each(|(queue, _)| self.notify(queue));
+    }
 }
 
 impl MmioDevice {
@@ -41,19 +67,63 @@ impl MmioDevice {
         memory: GuestMemory,
         irq: Box<dyn InterruptLine>,
     ) -> Result<Self, MmioError> {
-        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(MmioError::EventFd);
-        let notifiers = device
-            .queue_sizes()
-            .iter()
-            .map(|_| new_event())
-            .collect::<Result<_, _>>()?;
-        let wiring = Arc::new(Wiring {
-            interrupt: Interrupt::new(irq),
-            notifiers,
-            wake: new_event()?,
-        });
+        let wiring = Arc::new(Wiring::new(Interrupt::new(irq), device.queue_sizes().len())?);
         let transport = Arc::new(Mutex::new(Transport::new(device, memory, Arc::clone(&wiring))));
         Ok(Self { wiring, transport })
+    }
+
+    /// The device in a snapshot. Nothing may be at work on it.
+    ///
+    /// # Errors
+    /// Those of [`VirtioDevice::save`].
+    pub fn save(&self, layer: &File) -> Result<(TransportState, DeviceState), DeviceError> {
+        let transport = self.lock();
+        Ok((transport.save(), transport.save_device(layer)?))
+    }
+
+    /// Puts a new device back to where one like it was saved. The interrupt controllers must be in place.
+    ///
+    /// # Errors
+    /// The state is not one the device can have.
+    pub fn restore(&self, state: &TransportState) -> Result<(), MmioError> {
+        self.lock().restore(state).map_err(MmioError::Restore)?;
+        self.wiring.interrupt.restore(state.interrupt);
+        self.wiring.notify_all();
+        Ok(())
+    }
+
+    /// See [`VirtioDevice::share`].
+    pub fn share(&self, files: &mut OwnFiles) {
+        self.lock().share(files);
+    }
+
+    /// See [`VirtioDevice::kept`].
+    #[must_use]
+    pub fn kept(&self) -> Vec<RawFd> {
+        self.lock().kept()
+    }
+
+    /// The same device in a clone, a forked process, on new descriptors and a new line. This handle must not be used
+    /// any more.
+    ///
+    /// Nothing that was under way is lost: each queue counts as notified, and what the driver has not acknowledged is
+    /// sent again, so it does not matter how old the captured state of the interrupt controllers is. They must be in
+    /// place.
+    ///
+    /// # Errors
+    /// The process is out of file descriptors, or the device misses one of its own.
+    pub fn inherit(self, irq: Box<dyn InterruptLine>, files: &mut OwnFiles) -> Result<Self, MmioError> {
+        let Self { wiring, transport } = self;
+        let interrupt = wiring.interrupt.on_line(irq);
+        let wiring = Arc::new(Wiring::new(interrupt, wiring.notifiers.len())?);
+        let inherited = Self { wiring, transport };
+        inherited
+            .lock()
+            .inherit(Arc::clone(&inherited.wiring), files)
+            .map_err(MmioError::Inherit)?;
+        inherited.wiring.notify_all();
+        inherited.wiring.interrupt.repeat();
+        Ok(inherited)
     }
 
     /// One event descriptor per queue, to be signalled when the guest writes the queue's number to the QueueNotify
@@ -105,10 +175,18 @@ impl MmioDevice {
         self.lock().fault()
     }
 
-    /// Ends what leads outside of the VM, because the VM goes on as another one; the driver is told. Connections of a
-    /// socket device are reset.
-    pub fn cut(&self) {
-        self.lock().cut();
+    /// When [`MmioDevice::look`] is to be called.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.lock().due().map(|(at, _)| at)
+    }
+
+    /// Has the device look at the queue it wanted to look at, if its time has come.
+    pub fn look(&self, now: Instant) {
+        let due = self.lock().due();
+        if let Some((_, queue)) = due.filter(|(at, _)| now >= *at) {
+            self.wiring.notify(u32::try_from(queue).unwrap_or(u32::MAX));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Transport> {

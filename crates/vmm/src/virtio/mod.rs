@@ -29,9 +29,12 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceError, DeviceEvent, Host, Progress, Rings, TOKENS, VirtioDevice};
+pub use device::{
+    DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, TOKENS, VirtioDevice,
+};
 pub use interrupt::InterruptLine;
 pub use mmio::{MMIO_WINDOW_BYTES, MmioDevice, MmioError};
 pub use queue_setup::QueueSetupError;
 pub use ring::{Chain, ChainError, Ring};
 pub use scatter::{Scatter, ScatterError};
+pub use transport::TransportState;

@@ -1,7 +1,8 @@
 //! Set-up of one queue: what the driver has written to its registers, checked as a whole before it is used.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use virtio_queue::{Queue, QueueState, QueueT};
+use virtio_queue::{Queue, QueueT};
 
 use crate::memory::GuestMemory;
 
@@ -19,6 +20,8 @@ pub(super) struct QueueSetup {
 pub enum QueueSetupError {
     #[error("size {size} is not a power of two from 1 to {size_max}")]
     Size { size: u32, size_max: u16 },
+    #[error("the device does not have {count} queues")]
+    Count { count: usize },
     #[error("an address is not aligned")]
     Alignment(#[source] virtio_queue::Error),
     #[error("a part of it lies outside guest memory")]
@@ -45,7 +48,7 @@ impl QueueSetup {
                 size: self.size,
                 size_max: self.size_max,
             })?;
-        let state = QueueState {
+        let state = virtio_queue::QueueState {
             max_size: self.size_max,
             next_avail: 0,
             next_used: 0,
@@ -62,6 +65,51 @@ impl QueueSetup {
             return Err(QueueSetupError::OutsideMemory);
         }
         Ok(queue)
+    }
+}
+
+/// One queue in a snapshot. Not trusted: it goes through the same checks as what a driver writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct QueueState {
+    size: u32,
+    descriptors: u64,
+    available: u64,
+    used: u64,
+    /// Of a queue that is ready: the next available and the next used entry.
+    progress: Option<[u16; 2]>,
+}
+
+impl QueueState {
+    pub(super) fn of(setup: &QueueSetup, queue: Option<&Queue>) -> Self {
+        Self {
+            size: setup.size,
+            descriptors: setup.descriptors,
+            available: setup.available,
+            used: setup.used,
+            progress: queue.map(|queue| [queue.next_avail(), queue.next_used()]),
+        }
+    }
+
+    pub(super) fn restore(
+        &self,
+        size_max: u16,
+        memory: &GuestMemory,
+        event_idx: bool,
+    ) -> Result<(QueueSetup, Option<Queue>), QueueSetupError> {
+        let setup = QueueSetup {
+            size_max,
+            size: self.size,
+            descriptors: self.descriptors,
+            available: self.available,
+            used: self.used,
+        };
+        let Some([next_avail, next_used]) = self.progress else {
+            return Ok((setup, None));
+        };
+        let mut queue = setup.build(memory, event_idx)?;
+        queue.set_next_avail(next_avail);
+        queue.set_next_used(next_used);
+        Ok((setup, Some(queue)))
     }
 }
 

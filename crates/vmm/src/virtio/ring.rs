@@ -1,5 +1,7 @@
 //! A queue as a device sees it: requests come off it as checked chains, and go back used.
 
+use std::sync::atomic::Ordering;
+
 use thiserror::Error;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddress, Permissions};
@@ -110,6 +112,44 @@ impl<'a> Ring<'a> {
         self.queue
             .enable_notification(self.memory)
             .map_err(DeviceError::Queue)
+    }
+
+    /// How many requests the driver has put on the queue since set-up, modulo 2^16, taken or not.
+    ///
+    /// # Errors
+    /// The ring lies outside memory, which set-up excludes.
+    pub fn available(&self) -> Result<u16, DeviceError> {
+        let index = self.queue.avail_idx(self.memory, Ordering::Acquire);
+        index.map(|index| index.0).map_err(DeviceError::Queue)
+    }
+
+    /// Asks the driver to tell us of the next request it puts after those that are there, which are not taken.
+    ///
+    /// # Errors
+    /// The ring lies outside memory, which set-up excludes.
+    pub fn watch_beyond(&mut self) -> Result<(), DeviceError> {
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(self.available()?);
+        let watched = self.watch();
+        self.queue.set_next_avail(next);
+        watched.map(|_more| ())
+    }
+
+    /// Asks the driver to tell us of the next request but one, where it can be asked that (VIRTIO_F_EVENT_IDX). True when
+    /// one is there already: take it now.
+    ///
+    /// # Errors
+    /// The ring lies outside memory, which set-up excludes.
+    pub fn watch_second(&mut self) -> Result<bool, DeviceError> {
+        if !self.queue.event_idx_enabled() {
+            return self.watch();
+        }
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(next.wrapping_add(1));
+        let watched = self.watch();
+        self.queue.set_next_avail(next);
+        watched?;
+        Ok(self.available()? != next)
     }
 
     /// Asks the driver not to tell us of further requests, while we are looking anyway.

@@ -10,10 +10,15 @@
 //! does without VIRTIO_F_VERSION_1. A queue is checked whole when the driver makes it ready, and its registers are
 //! closed from then on.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use pod_types::ErrorChain;
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
     VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
@@ -23,9 +28,11 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::device::{DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{
+    DEVICE_TOKEN_FIRST, DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice,
+};
 use super::interrupt::Interrupt;
-use super::queue_setup::{Half, QueueSetup, set_half};
+use super::queue_setup::{Half, QueueSetup, QueueSetupError, QueueState, set_half};
 use crate::log::GuestLog;
 use crate::memory::GuestMemory;
 
@@ -94,6 +101,18 @@ pub(super) struct Transport {
     fault: Option<DeviceError>,
 }
 
+/// The driver's side in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportState {
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+    pub(super) interrupt: u32,
+    queues: Vec<QueueState>,
+}
+
 impl Transport {
     pub(super) fn new(device: Box<dyn VirtioDevice>, memory: GuestMemory, wiring: Arc<Wiring>) -> Self {
         let setups: Vec<_> = device
@@ -120,6 +139,10 @@ impl Transport {
 
     pub(super) fn fault(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| ErrorChain(fault).to_string())
+    }
+
+    pub(super) fn due(&self) -> Option<(Instant, usize)> {
+        self.working().then(|| self.device.due()).flatten()
     }
 
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -275,12 +298,62 @@ impl Transport {
         let _ = self.wiring.wake.write(1);
     }
 
-    /// See [`VirtioDevice::cut`].
-    pub(super) fn cut(&mut self) {
-        self.device.cut();
-        self.stopped = true;
+    pub(super) fn save(&self) -> TransportState {
+        let queues = self.setups.iter().zip(&self.queues);
+        TransportState {
+            status: self.status,
+            device_features_select: self.device_features_select,
+            driver_features_select: self.driver_features_select,
+            driver_features: self.driver_features,
+            queue_select: self.queue_select,
+            interrupt: self.wiring.interrupt.status(),
+            queues: queues
+                .map(|(setup, queue)| QueueState::of(setup, queue.as_ref()))
+                .collect(),
+        }
+    }
+
+    pub(super) fn save_device(&self, layer: &File) -> Result<DeviceState, DeviceError> {
+        self.device.save(layer)
+    }
+
+    /// Takes over what was saved of a device like this one, which is new.
+    pub(super) fn restore(&mut self, state: &TransportState) -> Result<(), QueueSetupError> {
+        if state.queues.len() != self.setups.len() {
+            return Err(QueueSetupError::Count {
+                count: state.queues.len(),
+            });
+        }
+        let event_idx = state.driver_features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        for (at, saved) in state.queues.iter().enumerate() {
+            let size_max = self.setups[at].size_max;
+            (self.setups[at], self.queues[at]) = saved.restore(size_max, &self.memory, event_idx)?;
+        }
+        self.status = state.status;
+        self.device_features_select = state.device_features_select;
+        self.driver_features_select = state.driver_features_select;
+        self.driver_features = state.driver_features;
+        self.queue_select = state.queue_select;
         self.started = self.working();
         let _ = self.wiring.wake.write(1);
+        Ok(())
+    }
+
+    pub(super) fn share(&mut self, files: &mut OwnFiles) {
+        self.device.share(files);
+    }
+
+    pub(super) fn kept(&self) -> Vec<RawFd> {
+        self.device.kept()
+    }
+
+    /// See [`VirtioDevice::inherit`].
+    pub(super) fn inherit(&mut self, wiring: Arc<Wiring>, files: &mut OwnFiles) -> io::Result<()> {
+        self.wiring = wiring;
+        self.device.inherit(files)?;
+        self.started = self.working();
+        let _ = self.wiring.wake.write(1);
+        Ok(())
     }
 
     /// The device stops until the driver resets it (2.1.2).

@@ -8,7 +8,7 @@ use pod_types::SandboxId;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Paint, Show, duration, mebibytes, since, state_name, table};
+use crate::output::{Paint, Show, duration, mebibytes, since, source_name, state_name, table};
 
 /// Show everything the host knows about one sandbox
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,19 @@ impl Show for SandboxInfo {
             ("idle timeout", seconds(self.idle_timeout_seconds)),
             ("persistent", yes_no(self.persistent)),
             ("egress", yes_no(self.egress)),
+            ("forked from", self.parent.map(|parent| parent.to_string())),
+            (
+                "forked from it",
+                (!self.children.is_empty()).then(|| self.children.len().to_string()),
+            ),
+            (
+                "generation",
+                (self.generation > 0).then(|| self.generation.to_string()),
+            ),
+            (
+                "came from",
+                self.source.map(|source| source_name(source).to_owned()),
+            ),
             ("runs in progress", Some(self.running_execs.to_string())),
             ("vmm process", self.vmm_pid.map(|pid| pid.to_string())),
         ];

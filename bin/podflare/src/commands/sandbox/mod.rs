@@ -1,10 +1,14 @@
 //! `podflare sandbox`: sandboxes that stay until they are removed.
 
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod fork;
 pub(crate) mod inspect;
 pub(crate) mod ls;
+pub(crate) mod merge;
 pub(crate) mod rm;
+pub(crate) mod tree;
 
 use api::CreateRequest;
 use clap::Subcommand;
@@ -23,6 +27,10 @@ pub(crate) enum Command {
     #[command(visible_alias = "delete")]
     Rm(rm::Args),
     Inspect(inspect::Args),
+    Fork(fork::Args),
+    Merge(merge::Args),
+    Diff(diff::Args),
+    Tree(tree::Args),
 }
 
 /// What a new sandbox is made of.
@@ -54,5 +62,9 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Exec(args) => exec::run(context, args),
         Command::Rm(args) => rm::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Fork(args) => fork::run(context, args),
+        Command::Merge(args) => merge::run(context, args),
+        Command::Diff(args) => diff::run(context, &args),
+        Command::Tree(args) => tree::run(context, &args),
     }
 }

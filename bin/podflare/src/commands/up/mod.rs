@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use softhost::{HostKind, HostSetting, Limits, Observed, QEMU_PACKAGES, Status, Stopped, Verdict};
 
-use crate::artifacts::{Artifacts, Request};
+use crate::artifacts::{Artifacts, Request, templates};
 use crate::binaries::Binaries;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -31,8 +31,10 @@ const EXAMPLES: &str = "\
 Examples:
   podflare up                       use hardware virtualization if it works, else the software host
   podflare up --memory-mib 6144     more room for sandboxes in the software host
+  podflare up --pool default=8      this many sandboxes wait ready to be handed out
   podflare up --port 7171 --state-dir /tmp/second     a second host beside the first
   PODFLARE_API_KEYS=secret podflare up                callers must show this key
+  podflare up --template python-datasci     a second kind of sandbox, with numpy and pandas loaded
   podflare up --refresh             rebuild the images with today's security updates
 
 Options that are not given stay as they are in a host that runs already. It is started anew when something
@@ -57,6 +59,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB")]
     ram_mib: Option<u32>,
 
+    /// VMs that wait ready for the next sandboxes of a template (can be repeated) [default: depends on the memory]
+    #[arg(long, value_name = "TEMPLATE=COUNT", value_parser = pool_size)]
+    pool: Vec<String>,
+
     /// Use hardware virtualization, without checking that it works
     #[arg(long, conflicts_with = "software")]
     hardware: bool,
@@ -68,6 +74,16 @@ pub(crate) struct Args {
     /// PEM file, or directory of them, that sandboxes shall trust (can be repeated)
     #[arg(long, value_name = "PATH")]
     ca_certificates: Vec<PathBuf>,
+
+    /// Template to have besides `default` (can be repeated); `podflare image ls` shows all
+    #[arg(
+        long = "template",
+        value_name = "NAME",
+        env = "PODFLARE_TEMPLATES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    templates: Vec<String>,
 
     /// Build the images anew, with today's security updates
     #[arg(long)]
@@ -172,6 +188,7 @@ fn prepare(
         kind,
         directories,
         binaries: &binaries,
+        templates: &options.templates,
         ca_certificates: &options.ca_certificates,
         refresh: args.refresh,
         progress: steps,
@@ -179,6 +196,18 @@ fn prepare(
     let artifacts = Artifacts::ensure(&request)?;
     steps.abandon();
     Launch::new(options, (kind, verdict.reason().to_owned()), binaries, artifacts)
+}
+
+/// Kept as it was written: the daemon reads it again.
+fn pool_size(text: &str) -> Result<String, String> {
+    let sound = text.split_once('=').is_some_and(|(template, count)| {
+        !template.is_empty() && count.parse::<u32>().is_ok_and(|count| count <= 10_000)
+    });
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a template and a count, as in default=4".to_owned())
+    }
 }
 
 fn changed(changes: &[&str]) -> String {
@@ -208,6 +237,8 @@ impl Args {
             .iter()
             .map(absolute)
             .collect::<Result<_, _>>()?;
+        // A misspelt name is told before anything is built.
+        templates(&self.templates.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Options {
             port: self
                 .port
@@ -215,9 +246,17 @@ impl Args {
                 .unwrap_or(softhost::DEFAULT_PORT),
             memory_mib: self.memory_mib.or(running.and_then(|options| options.memory_mib)),
             ram_mib: self.ram_mib.or(running.and_then(|options| options.ram_mib)),
+            pool: match running {
+                Some(options) if self.pool.is_empty() => options.pool.clone(),
+                Some(_) | None => self.pool.clone(),
+            },
             ca_certificates: match running {
                 Some(options) if given.is_empty() => options.ca_certificates.clone(),
                 Some(_) | None => given,
+            },
+            templates: match running {
+                Some(options) if self.templates.is_empty() => options.templates.clone(),
+                Some(_) | None => self.templates.clone(),
             },
         })
     }

@@ -9,7 +9,8 @@ mod request;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +21,8 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
-use crate::disk::{Disk, DiskError};
+use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
+use crate::disk::{Disk, DiskError, DiskState};
 use request::Outcome;
 
 pub use config::{DISCARD_SECTORS_MAX, SEGMENTS_MAX};
@@ -83,30 +84,19 @@ impl Block {
     /// # Errors
     /// A file cannot be opened or made, or the size is not one a disk can have.
     pub fn open(config: BlockConfig) -> Result<Self, BlockError> {
-        let base = match File::open(&config.base) {
-            Ok(base) => base,
-            Err(source) => {
-                return Err(BlockError::OpenBase {
-                    path: config.base,
-                    source,
-                });
-            }
-        };
-        let layer = match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&config.layer)
-        {
-            Ok(layer) => layer,
-            Err(source) => {
-                return Err(BlockError::MakeLayer {
-                    path: config.layer,
-                    source,
-                });
-            }
-        };
+        let (base, layer) = (open_base(&config.base)?, make_layer(&config.layer)?);
         Disk::new(base, layer, config.size_bytes)
+            .map(Self::new)
+            .map_err(BlockError::Disk)
+    }
+
+    /// The device as it was saved, over the same base; `saved` is the file its blocks were copied to.
+    ///
+    /// # Errors
+    /// A file cannot be opened or made, or the state does not fit them.
+    pub fn restore(base: &Path, layer: &Path, saved: File, state: &DiskState) -> Result<Self, BlockError> {
+        let (base, layer) = (open_base(base)?, make_layer(layer)?);
+        Disk::restore(base, saved, state, layer)
             .map(Self::new)
             .map_err(BlockError::Disk)
     }
@@ -166,6 +156,25 @@ impl Block {
     }
 }
 
+fn open_base(path: &Path) -> Result<File, BlockError> {
+    File::open(path).map_err(|source| BlockError::OpenBase {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn make_layer(path: &Path) -> Result<File, BlockError> {
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path);
+    options.map_err(|source| BlockError::MakeLayer {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 impl VirtioDevice for Block {
     fn id(&self) -> u32 {
         VIRTIO_ID_BLOCK
@@ -201,4 +210,47 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self) {}
+
+    fn save(&self, layer: &File) -> Result<DeviceState, DeviceError> {
+        self.disk
+            .save(layer)
+            .map(DeviceState::Block)
+            .map_err(DeviceError::Disk)
+    }
+
+    fn share(&mut self, files: &mut OwnFiles) {
+        if let Some(layer) = files.layer.take() {
+            self.disk.share(layer);
+            self.counters
+                .layer_bytes
+                .store(self.disk.layer_bytes(), Ordering::Relaxed);
+        }
+    }
+
+    fn kept(&self) -> Vec<RawFd> {
+        self.disk.descriptors().collect()
+    }
+
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let layer = files.layer.take().ok_or(io::ErrorKind::NotFound)?;
+        // The one the parent writes from now on holds nothing yet.
+        self.disk.seal(layer);
+        self.counters.reset();
+        Ok(())
+    }
+}
+
+impl BlockCounters {
+    fn reset(&self) {
+        let Self {
+            reads,
+            writes,
+            flushes,
+            errors,
+            layer_bytes,
+        } = self;
+        for counter in [reads, writes, flushes, errors, layer_bytes] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
 }

@@ -4,13 +4,15 @@
 //! less than it asked for), and what all get in a period; requests beyond that wait for the next period.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::{Duration, Instant};
 
 use event_manager::EventSet;
+use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, Host, OwnFiles, Progress, Rings, VirtioDevice};
 
 /// Linux asks for 32 to 64 bytes at a time.
 const QUEUE_SIZE: u16 = 64;
@@ -57,7 +59,7 @@ impl Rng {
                 let Some(chain) = ring.pop()? else { break };
                 let len = chain.writable.len().min(REQUEST_BYTES_MAX).min(self.left);
                 let mut bytes = vec![0; len];
-                getrandom::fill(&mut bytes).map_err(|error| DeviceError::Host(error.into()))?;
+                fill(&mut bytes).map_err(DeviceError::Host)?;
                 let written = chain.writable.copy_from(&bytes);
                 self.left = self.left.saturating_sub(written.max(REQUEST_COST_MIN));
                 ring.push_used(chain.head, u32::try_from(written).unwrap_or(u32::MAX))?;
@@ -82,6 +84,19 @@ impl Rng {
             self.left = PERIOD_BYTES;
         }
     }
+}
+
+/// By the system call and nothing else: no descriptor, no path.
+fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match getrandom(rest, GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 impl VirtioDevice for Rng {
@@ -126,4 +141,14 @@ impl VirtioDevice for Rng {
     }
 
     fn reset(&mut self) {}
+
+    fn kept(&self) -> Vec<RawFd> {
+        vec![self.timer.as_raw_fd()]
+    }
+
+    fn inherit(&mut self, _files: &mut OwnFiles) -> io::Result<()> {
+        // A timer that is shared with the parent would wake one of the two.
+        *self = Self::new()?;
+        Ok(())
+    }
 }

@@ -1,6 +1,7 @@
 //! The devices as a guest meets them: registers, rings in memory, and an event loop in a thread of its own.
 
 mod block;
+mod clone;
 mod rng;
 mod transport;
 mod vsock;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::driver::{Driver, Used};
-use super::{VirtioDevice, fuzz};
+use super::driver::{Driver, Loop, Used};
+use super::{OwnFiles, VirtioDevice, fuzz};
 
 /// A driver whose device is up and served by a thread.
 struct Guest {
@@ -24,19 +25,25 @@ struct Guest {
 
 impl Guest {
     fn start(device: impl VirtioDevice + 'static) -> Self {
-        let (mut driver, mut events) = Driver::new(Box::new(device));
+        let (mut driver, events) = Driver::new(Box::new(device));
         let stop = Arc::new(AtomicBool::new(false));
-        let stopping = Arc::clone(&stop);
-        let server = thread::spawn(move || {
-            while !stopping.load(Ordering::SeqCst) {
-                events.run_with_timeout(5).unwrap();
-            }
-        });
+        let server = Some(serve(events, Arc::clone(&stop)));
         driver.start();
-        Self {
-            driver,
-            stop,
-            server: Some(server),
+        Self { driver, stop, server }
+    }
+
+    /// The device goes on as that of a clone.
+    fn become_clone(&mut self, mut files: OwnFiles) {
+        self.stop_serving();
+        let events = self.driver.become_clone(&mut files);
+        self.stop = Arc::new(AtomicBool::new(false));
+        self.server = Some(serve(events, Arc::clone(&self.stop)));
+    }
+
+    fn stop_serving(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
         }
     }
 
@@ -49,11 +56,16 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(server) = self.server.take() {
-            server.join().unwrap();
-        }
+        self.stop_serving();
     }
+}
+
+fn serve(mut events: Loop, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        while !stop.load(Ordering::SeqCst) {
+            events.run_with_timeout(5).unwrap();
+        }
+    })
 }
 
 /// Waits until `probe` finds something; a device that is silent for 10 s has failed.

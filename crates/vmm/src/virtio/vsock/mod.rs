@@ -9,37 +9,46 @@
 //!
 //! * `packet`: the header; `greeting`: the CONNECT line; `connection`: credit, shutdown and violations of one stream,
 //!   without any input or output;
-//! * `stream`: a connection with its host socket; `mux`: all streams, and whose turn it is; this file: the rings.
+//! * `stream`: a connection with its host socket; `mux`: all streams, and whose turn it is; `receive`: what the host sent
+//!   on its way into receive buffers; this file: the rings.
 //!
 //! # What it costs
 //! A message from the host takes one wake-up, one system call that reads into the guest's receive buffers, and one
 //! interrupt. One to the host takes one notification and one system call. An interrupt is two trapped register
-//! accesses for the guest, so used transmit buffers, which no driver waits for as long as others are free, are
-//! given back together with the next received packet, or when they have become many.
+//! accesses for the guest, so used transmit buffers, which no driver waits for as long as they are few and small, are
+//! given back together with the next received packet, or when they have become many or large.
+//!
+//! Linux (since 6.7) answers each message it has read to the end with a packet that tells its credit. It says nothing
+//! that matters for a short message, and being told of it costs a VM exit and a wake-up, just while the guest works on the
+//! answer. So after a short message the device asks to be told of the second packet only, and looks by itself after
+//! [`SECOND_PATIENCE`] in case there is just one.
 
 pub mod connection;
 pub mod greeting;
 pub mod packet;
 
 mod mux;
+mod receive;
 mod stream;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
-use super::device::{DeviceError, DeviceEvent, Host, Progress, Rings, VirtioDevice};
+use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::{Chain, Ring};
-use super::scatter::Scatter;
 use mux::Mux;
 use packet::{HEADER_BYTES, Header, Op, PAYLOAD_BYTES_MAX};
-use stream::{Fetched, Stream};
+use receive::{fetch, put};
 
 /// Address of the host.
 pub const HOST_CID: u64 = 2;
@@ -65,6 +74,17 @@ const BURST_MAX: usize = 16;
 
 /// The part of the transmit ring that is held back at most: a quarter, so that no driver waits for it.
 const HELD_PART: u16 = 4;
+
+/// Messages up to this many bytes leave the guest's credit so large that nobody waits for news of it.
+const SHORT_BYTES: u64 = 4096;
+
+/// How long a packet may lie that the driver was not asked to tell of.
+const SECOND_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Bytes held back at most. Linux counts what a socket has sent and not got back against its send buffer, and does not
+/// wake a writer that waits for credit while more than half of that is out. That half is 104 KiB, of which one packet
+/// of 64 KiB takes 128: held until there is something to receive, it would stop its sender for ever.
+const HELD_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct VsockConfig {
@@ -101,8 +121,32 @@ pub struct Vsock {
     /// Heads of transmit chains that are done with but not given back, and how many descriptors they take up.
     held: Vec<u16>,
     held_descriptors: u16,
-    /// The driver must be told that all connections are gone.
-    cut_due: bool,
+    held_bytes: usize,
+    cut: Cut,
+    /// When to look for a packet the driver does not tell of.
+    look_at: Option<Instant>,
+}
+
+/// The device in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VsockState {
+    port_next: u32,
+    held: Vec<u16>,
+    held_descriptors: u16,
+}
+
+/// Whether the driver knows that all its connections are gone, as they are for a clone. Until it does, it gets no
+/// packets: it would take a new connection for one of those to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    None,
+    /// It must be told.
+    Due,
+    /// It was told when this many event buffers had been made available. Linux puts the buffer back as soon as it has
+    /// ended its connections.
+    Told {
+        available: u16,
+    },
 }
 
 impl Vsock {
@@ -126,8 +170,23 @@ impl Vsock {
             counters: Arc::default(),
             held: Vec::new(),
             held_descriptors: 0,
-            cut_due: false,
+            held_bytes: 0,
+            cut: Cut::None,
+            look_at: None,
         })
+    }
+
+    /// The device as it was saved. Its driver is told that all connections are gone.
+    ///
+    /// # Errors
+    /// As of [`Vsock::bind`].
+    pub fn restore(config: VsockConfig, state: &VsockState) -> Result<Self, VsockError> {
+        let mut vsock = Self::bind(config)?;
+        vsock.mux.skip_ports(state.port_next);
+        vsock.held.clone_from(&state.held);
+        vsock.held_descriptors = state.held_descriptors;
+        vsock.cut = Cut::Due;
+        Ok(vsock)
     }
 
     #[must_use]
@@ -141,6 +200,7 @@ impl Vsock {
             return Ok(false);
         };
         ring.unwatch()?;
+        self.look_at = None;
         let mut taken = 0;
         loop {
             while taken < BATCH_MAX && self.mux.takes_packets() {
@@ -148,6 +208,7 @@ impl Vsock {
                 self.take_packet(&chain, host)?;
                 self.held.push(chain.head);
                 self.held_descriptors = self.held_descriptors.saturating_add(chain.descriptors);
+                self.held_bytes = self.held_bytes.saturating_add(chain.readable.len());
                 taken += 1;
             }
             if taken >= BATCH_MAX || !self.mux.takes_packets() {
@@ -238,15 +299,24 @@ impl Vsock {
         Ok(true)
     }
 
-    /// Tells the driver of a cut, as soon as it has a buffer for it. Only then may it see packets again.
+    /// After a message to the guest: true when there are packets to take already. See the top of this file.
+    fn expect_answer(&mut self, rings: &mut Rings<'_>) -> Result<bool, DeviceError> {
+        let Some(mut ring) = rings.ring(TX) else {
+            return Ok(false);
+        };
+        self.look_at = Some(Instant::now() + SECOND_PATIENCE);
+        ring.watch_second()
+    }
+
+    /// Tells the driver of a cut, as soon as it has a buffer for that, and sees whether it has taken note.
     fn tell_cut(&mut self, rings: &mut Rings<'_>) -> Result<(), DeviceError> {
-        if !self.cut_due {
+        if self.cut == Cut::None {
             return Ok(());
         }
         let Some(mut ring) = rings.ring(EVENTS) else {
             return Ok(());
         };
-        loop {
+        while self.cut == Cut::Due {
             if let Some(chain) = ring.pop()? {
                 let len = chain.writable.copy_from(&EVENT_TRANSPORT_RESET);
                 if len < EVENT_TRANSPORT_RESET.len() {
@@ -255,25 +325,34 @@ impl Vsock {
                         needed: EVENT_TRANSPORT_RESET.len(),
                     });
                 }
+                let available = ring.available()?;
                 ring.push_used(chain.head, u32::try_from(len).unwrap_or(u32::MAX))?;
-                self.cut_due = false;
-                return Ok(());
-            }
-            if !ring.watch()? {
+                self.cut = Cut::Told { available };
+            } else if !ring.watch()? {
                 return Ok(());
             }
         }
+        // Watched before it is looked at, so that no buffer slips through between the two.
+        ring.watch_beyond()?;
+        if let Cut::Told { available } = self.cut
+            && ring.available()? != available
+        {
+            self.cut = Cut::None;
+        }
+        Ok(())
     }
 
-    /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many.
+    /// Gives used transmit buffers back when the guest is interrupted anyway, or they have become many or large.
     fn give_back(&mut self, rings: &mut Rings<'_>, interrupting: bool) -> Result<(), DeviceError> {
+        let large = self.held_bytes > HELD_BYTES_MAX;
         if let Some(mut ring) = rings.ring(TX)
-            && (interrupting || self.held_descriptors >= ring.size() / HELD_PART)
+            && (interrupting || large || self.held_descriptors >= ring.size() / HELD_PART)
         {
             for head in self.held.drain(..) {
                 ring.push_used(head, 0)?;
             }
             self.held_descriptors = 0;
+            self.held_bytes = 0;
         }
         Ok(())
     }
@@ -309,14 +388,17 @@ impl VirtioDevice for Vsock {
         if let DeviceEvent::Host { token, set } = event {
             self.mux.host_event(token, set, host);
         }
-        let more_taken = match event {
-            // What the host does puts nothing on the transmit queue.
-            DeviceEvent::Host { .. } | DeviceEvent::Queue(EVENTS) => false,
-            _ => self.take_packets(rings, host)?,
-        };
+        // What the host does puts nothing on the transmit queue.
+        let host_alone = matches!(event, DeviceEvent::Host { .. } | DeviceEvent::Queue(EVENTS));
+        let mut more_taken = !host_alone && self.take_packets(rings, host)?;
         self.tell_cut(rings)?;
         let before = rings.ring(RX).map(|ring| ring.used());
-        let more_given = !self.cut_due && self.give_packets(rings, host)?;
+        let bytes_before = self.counters.rx_bytes.load(Ordering::Relaxed);
+        let more_given = self.cut == Cut::None && self.give_packets(rings, host)?;
+        let given = self.counters.rx_bytes.load(Ordering::Relaxed) - bytes_before;
+        if host_alone && (1..=SHORT_BYTES).contains(&given) {
+            more_taken = self.expect_answer(rings)?;
+        }
         let interrupting = rings.ring(RX).map(|ring| ring.used()) != before;
         self.give_back(rings, interrupting)?;
         rings.interrupt_for(&[RX, TX, EVENTS])?;
@@ -331,6 +413,10 @@ impl VirtioDevice for Vsock {
         })
     }
 
+    fn due(&self) -> Option<(Instant, usize)> {
+        self.look_at.map(|at| (at, TX))
+    }
+
     fn handle_idle(&mut self, event: DeviceEvent, host: &mut Host<'_, '_>) {
         match event {
             DeviceEvent::Host { token, set } => self.mux.host_event(token, set, host),
@@ -339,98 +425,50 @@ impl VirtioDevice for Vsock {
         }
     }
 
-    fn cut(&mut self) {
-        self.mux.reset();
-        self.cut_due = true;
+    fn save(&self, _layer: &File) -> Result<DeviceState, DeviceError> {
+        Ok(DeviceState::Vsock(VsockState {
+            port_next: self.mux.port_next(),
+            held: self.held.clone(),
+            held_descriptors: self.held_descriptors,
+        }))
+    }
+
+    fn kept(&self) -> Vec<RawFd> {
+        self.mux.descriptors()
+    }
+
+    fn inherit(&mut self, files: &mut OwnFiles) -> io::Result<()> {
+        let listener = files.vsock.take().ok_or(io::ErrorKind::NotFound)?;
+        self.mux.inherit(listener)?;
+        self.cut = Cut::Due;
+        self.counters.reset();
+        Ok(())
     }
 
     fn reset(&mut self) {
         self.mux.reset();
-        self.cut_due = false;
+        self.cut = Cut::None;
+        self.look_at = None;
         self.held.clear();
         self.held_descriptors = 0;
+        self.held_bytes = 0;
         self.counters
             .connections_open
             .store(self.mux.connections() as u64, Ordering::Relaxed);
     }
 }
 
-/// Reads from the host into receive buffers of the guest: first into one, and when that has been filled to its end
-/// into many at once. Returns the buffers that are filled with their headers; all others are put back.
-fn fetch<'m>(
-    stream: &mut Stream,
-    first: Chain<'m>,
-    ring: &mut Ring<'m>,
-) -> Result<Vec<(Chain<'m>, Header)>, DeviceError> {
-    let mut filled = Vec::new();
-    let mut chains = vec![first];
-    loop {
-        let room = stream.connection.room().min(PAYLOAD_BYTES_MAX) as usize;
-        let mut target = Scatter::default();
-        let mut lens = Vec::with_capacity(chains.len());
-        for chain in &chains {
-            let len = data_room(chain)?.min(room - target.len());
-            target.append(&chain.writable.part(HEADER_BYTES, len));
-            lens.push(len);
-        }
-        let fetched = match stream.fetch(&target) {
-            Fetched::Bytes(count) => count,
-            Fetched::Nothing => 0,
-        };
-        let (mut left, mut unused) = (fetched, 0);
-        for (chain, len) in chains.drain(..).zip(lens) {
-            let len = len.min(left);
-            left -= len;
-            if len == 0 {
-                unused += 1;
-            } else {
-                filled.push((
-                    chain,
-                    stream.header(Op::Data, 0, u32::try_from(len).unwrap_or(u32::MAX)),
-                ));
-            }
-        }
-        ring.unpop(unused);
-        // A second round follows a first that filled its one buffer; after that it is the next stream's turn.
-        if fetched < target.len() || filled.len() > 1 || !stream.wants_to_fetch() {
-            return Ok(filled);
-        }
-        while chains.len() < BURST_MAX
-            && let Some(chain) = ring.pop()?
-        {
-            chains.push(chain);
-        }
-        if chains.is_empty() {
-            return Ok(filled);
+impl VsockCounters {
+    fn reset(&self) {
+        let Self {
+            rx_bytes,
+            tx_bytes,
+            connections_open,
+        } = self;
+        for counter in [rx_bytes, tx_bytes, connections_open] {
+            counter.store(0, Ordering::Relaxed);
         }
     }
-}
-
-/// Bytes of payload a receive buffer takes.
-fn data_room(chain: &Chain<'_>) -> Result<usize, DeviceError> {
-    let len = chain.writable.len();
-    match len.checked_sub(HEADER_BYTES) {
-        Some(room @ 1..) => Ok(room),
-        _ => Err(DeviceError::BufferTooSmall {
-            len,
-            needed: HEADER_BYTES + 1,
-        }),
-    }
-}
-
-/// Completes a receive buffer, whose payload is in place, with its header.
-fn put(ring: &mut Ring<'_>, chain: &Chain<'_>, header: &Header) -> Result<(), DeviceError> {
-    let len = chain.writable.copy_from(&header.to_bytes());
-    if len < HEADER_BYTES {
-        return Err(DeviceError::BufferTooSmall {
-            len,
-            needed: HEADER_BYTES,
-        });
-    }
-    let written = u32::try_from(HEADER_BYTES)
-        .unwrap_or(u32::MAX)
-        .saturating_add(header.len);
-    ring.push_used(chain.head, written)
 }
 
 fn listen(path: &std::path::Path) -> io::Result<UnixListener> {

@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use event_manager::EventSet;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
@@ -67,6 +67,41 @@ impl Mux {
             replies: VecDeque::new(),
             leaving: Vec::new(),
         }
+    }
+
+    pub(super) fn port_next(&self) -> u32 {
+        self.port_next
+    }
+
+    /// Gives no port below this one before all others have been used: the guest may remember them for a while.
+    pub(super) fn skip_ports(&mut self, port: u32) {
+        self.port_next = port.max(HOST_PORT_FIRST);
+    }
+
+    /// All sockets there are.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let connections = self.entries.values().map(|entry| match entry {
+            Entry::Greeting(socket) => socket.as_raw_fd(),
+            Entry::Stream { stream, .. } => stream.socket.as_raw_fd(),
+        });
+        let leaving = self.leaving.iter().map(AsRawFd::as_raw_fd);
+        let listener = self.listener.as_raw_fd();
+        connections.chain(leaving).chain([listener]).collect()
+    }
+
+    /// In a clone: the same guest with other host processes. All connections are gone.
+    pub(super) fn inherit(&mut self, listener: UnixListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().map_or_else(PathBuf::new, Path::to_owned);
+        let fresh = Self::new(0, listener, path);
+        *self = Self {
+            guest_cid: self.guest_cid,
+            // The guest may remember the ports of its old connections for a while.
+            port_next: self.port_next,
+            ..fresh
+        };
+        Ok(())
     }
 
     pub(super) fn watch_listener(
@@ -202,7 +237,7 @@ impl Mux {
         let mut path = self.path.clone().into_os_string();
         path.push(format!("_{}", ports.host));
         let connected = if self.entries.len() < CONNECTIONS_MAX {
-            connect(&PathBuf::from(path)).ok()
+            connect_to(Path::new(&path)).ok()
         } else {
             None
         };
@@ -280,7 +315,7 @@ impl Mux {
         }
     }
 
-    /// The driver has forgotten its connections, or must: those it knows of are gone. Those it has not been asked for yet wait on.
+    /// The driver has forgotten its connections: those it knew of are gone. Those it has not been asked for yet wait on.
     pub(super) fn reset(&mut self) {
         self.replies.clear();
         self.turns.clear();
@@ -396,7 +431,15 @@ impl Mux {
 }
 
 /// Connects without ever waiting: a listener whose queue is full refuses.
-fn connect(path: &std::path::Path) -> io::Result<UnixStream> {
+/// By the path the device was given, or, when the process has been confined to the VM's own directory, in that.
+fn connect_to(path: &Path) -> io::Result<UnixStream> {
+    connect(path).or_else(|error| match path.file_name() {
+        Some(name) if error.kind() == io::ErrorKind::NotFound => connect(Path::new(name)),
+        _ => Err(error),
+    })
+}
+
+fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;

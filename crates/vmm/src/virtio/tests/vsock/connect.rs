@@ -147,10 +147,10 @@ fn a_reset_of_the_device_ends_its_connections_and_it_serves_again() {
 }
 
 #[test]
-fn a_cut_ends_all_connections_tells_the_driver_and_leaves_the_device_in_service() {
+fn a_clone_has_no_connections_tells_its_driver_and_serves_its_own_socket() {
     let mut sockets = Sockets::new();
     let (mut stream, _end) = sockets.connected();
-    sockets.guest.driver.device.cut();
+    sockets.become_clone();
     assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
     // Nothing else reaches the guest before it knows.
     let waiting = sockets.host_connects();
@@ -159,13 +159,39 @@ fn a_cut_ends_all_connections_tells_the_driver_and_leaves_the_device_in_service(
         (open.connections_open.load(Ordering::SeqCst) == 1).then_some(())
     });
     assert!(sockets.try_receive().is_none());
-    sockets.guest.driver.write(TX_AREA, &[0xff; 8]);
-    sockets
-        .guest
-        .driver
-        .submit(EVENTS, &[Buffer::writable(TX_AREA, 8)]);
+    let buffers = [0, 8, 16].map(|at| [Buffer::writable(TX_AREA + at, 8)]);
+    sockets.guest.driver.write(TX_AREA, &[0xff; 24]);
+    sockets.guest.driver.submit(EVENTS, &buffers[0]);
     assert_eq!(sockets.guest.wait_used(EVENTS).len, 4);
-    assert_eq!(sockets.guest.driver.read(TX_AREA, 4), [0; 4]);
+    assert_eq!(
+        sockets.guest.driver.read(TX_AREA, 8),
+        [0, 0, 0, 0, 255, 255, 255, 255]
+    );
+    // It has the event but may still be ending its connections, until it gives the buffer back.
+    sockets.expect_quiet();
+    sockets.guest.driver.submit(EVENTS, &buffers[1]);
+    sockets.expect(Op::Request);
+    drop(waiting);
+}
+
+#[test]
+fn a_driver_with_many_event_buffers_tells_that_it_has_taken_note_of_a_cut() {
+    let mut sockets = Sockets::new();
+    for at in 0..8 {
+        sockets
+            .guest
+            .driver
+            .submit(EVENTS, &[Buffer::writable(TX_AREA + at * 8, 8)]);
+    }
+    sockets.become_clone();
+    let waiting = sockets.host_connects();
+    assert_eq!(sockets.guest.wait_used(EVENTS).len, 4);
+    sockets.expect_quiet();
+    let put_back = [Buffer::writable(TX_AREA, 8)];
+    let driver = &mut sockets.guest.driver;
+    driver.place(EVENTS, &put_back);
+    assert!(driver.must_notify(EVENTS));
+    driver.notify(EVENTS);
     sockets.expect(Op::Request);
     drop(waiting);
 }

@@ -96,6 +96,19 @@ fn a_host_that_does_not_read_holds_the_guest_back_and_loses_nothing() {
 }
 
 #[test]
+fn a_large_packet_goes_back_to_the_guest_though_it_has_nothing_to_receive() {
+    let mut sockets = Sockets::new();
+    let (_stream, end) = sockets.connected();
+    sockets.send(&end.header(Op::Data, 50_000), &pattern(50_000));
+    wait_for("the buffers of all that was sent", || {
+        while sockets.guest.driver.poll(TX).is_some() {
+            sockets.tx_outstanding -= 1;
+        }
+        (sockets.tx_outstanding == 0).then_some(())
+    });
+}
+
+#[test]
 fn a_guest_that_does_not_read_holds_the_host_back() {
     let mut sockets = Sockets::new();
     let (mut stream, mut end) = sockets.connected();

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use super::super::OwnFiles;
 use super::super::driver::{Buffer, DATA};
 use super::super::vsock::connection::BUFFER_BYTES;
 use super::super::vsock::packet::{HEADER_BYTES, Header, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, TYPE_STREAM};
@@ -75,6 +76,37 @@ impl Sockets {
             counters,
             dir,
         }
+    }
+
+    /// The device goes on as that of a clone, with a socket of its own.
+    fn become_clone(&mut self) {
+        self.path = self.dir.path().join("clone.sock");
+        self.guest.become_clone(OwnFiles {
+            layer: None,
+            vsock: Some(UnixListener::bind(&self.path).unwrap()),
+        });
+    }
+
+    /// The device has had its turn, and has sent nothing.
+    #[track_caller]
+    fn expect_quiet(&mut self) {
+        // When it takes the second packet, its turn with the first one is over.
+        for _ in 0..2 {
+            let before = self.counters.tx_bytes.load(Ordering::SeqCst);
+            let header = Header {
+                src_port: 9,
+                dst_port: 9,
+                op: Op::Reset as u16,
+                len: 1,
+                ..to_host()
+            };
+            self.send(&header, &[0]);
+            let taken = Arc::clone(&self.counters);
+            wait_for("a packet to be taken", || {
+                (taken.tx_bytes.load(Ordering::SeqCst) > before).then_some(())
+            });
+        }
+        assert!(self.try_receive().is_none());
     }
 
     fn post(&mut self, address: u64) {

@@ -6,11 +6,22 @@
 //! The mappings are private, anonymous and not reserved, so that a fork of this process shares them copy-on-write
 //! and an idle guest costs what it touched, not what it was promised.
 
+mod pages;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::Arc;
+
 use thiserror::Error;
-use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
+use vm_memory::mmap::{FromRangesError, MmapRegionBuilder, MmapRegionError};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion, GuestRegionCollectionError,
+    GuestRegionMmap,
+};
 
 use crate::layout::{HIGH_RAM_START, HOLE_END, HOLE_START};
+
+pub(crate) use pages::{PageSource, PageUse};
 
 /// All RAM of one guest.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
@@ -30,9 +41,21 @@ pub enum MemoryError {
         #[source]
         source: FromRangesError,
     },
+    #[error("cannot map a file as {ram_mib} MiB of guest memory")]
+    MapFile {
+        ram_mib: u32,
+        #[source]
+        source: MmapRegionError,
+    },
+    #[error("{ram_mib} MiB of guest memory do not form an address space")]
+    Regions {
+        ram_mib: u32,
+        #[source]
+        source: GuestRegionCollectionError,
+    },
 }
 
-/// Maps `ram_mib` MiB: below the hole as much as fits, the rest above 4 GiB.
+/// Maps `ram_mib` MiB of fresh memory: below the hole as much as fits, the rest above 4 GiB.
 ///
 /// # Errors
 /// A size outside the limits, or the host refuses the mapping.
@@ -41,6 +64,36 @@ pub(crate) fn allocate(ram_mib: u32) -> Result<GuestMemory, MemoryError> {
     let memory = GuestMemory::from_ranges(&ranges).map_err(|source| MemoryError::Map { ram_mib, source })?;
     advise_huge_pages(&memory);
     Ok(memory)
+}
+
+/// Maps RAM over a file that has it, in the order of addresses. What the guest writes stays in memory; what it does not
+/// is shared with all who map the file.
+pub(crate) fn map(ram_mib: u32, file: File) -> Result<GuestMemory, MemoryError> {
+    let file = Arc::new(file);
+    let mut offset = 0;
+    let mut regions = Vec::new();
+    for (start, bytes) in ram_ranges(ram_mib)? {
+        let mapping = MmapRegionBuilder::new(bytes)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+            .with_file_offset(FileOffset::from_arc(Arc::clone(&file), offset))
+            .build()
+            .map_err(|source| MemoryError::MapFile { ram_mib, source })?;
+        regions.extend(GuestRegionMmap::new(mapping, start));
+        offset += bytes as u64;
+    }
+    GuestMemory::from_regions(regions).map_err(|source| MemoryError::Regions { ram_mib, source })
+}
+
+pub(crate) fn size_mib(memory: &GuestMemory) -> u32 {
+    let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
+    u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
+}
+
+/// Of the files that are mapped.
+pub(crate) fn descriptors(memory: &GuestMemory) -> Vec<RawFd> {
+    let files = memory.iter().filter_map(GuestMemoryRegion::file_offset);
+    files.map(|file| file.file().as_raw_fd()).collect()
 }
 
 /// End of the RAM below the hole.

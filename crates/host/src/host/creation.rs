@@ -1,0 +1,268 @@
+//! Making sandboxes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use api::{CreateRequest, Source};
+use lifecycle::Ancestry;
+use pod_types::{ErrorChain, IdError, SandboxId};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
+
+use super::{Host, Marks, NoRoom};
+use crate::auth::Tenant;
+use crate::budget::Reservation;
+use crate::clock;
+use crate::nursery::{MakeError, Newborn, Nursery};
+use crate::sandbox::{
+    Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
+};
+use crate::vm::VmFiles;
+
+/// Messages an owner may have waiting. Senders wait when it is full; there are only a few kinds.
+const MAILBOX: usize = 8;
+
+/// Why there is no new sandbox.
+#[derive(Debug)]
+pub(crate) enum CreateRefused {
+    UnknownTemplate {
+        name: String,
+        known: Vec<String>,
+    },
+    /// The disk asked for is smaller than the template's own, both in GiB.
+    SmallDisk {
+        asked: u32,
+        least: u32,
+    },
+    NoRoom(NoRoom),
+    Stopping,
+    NoId(IdError),
+    NoDirectory(io::Error),
+    Failed(Box<CreateFailure>),
+    /// The owner ended without a word.
+    Lost,
+}
+
+/// All that is settled about a sandbox before it has a VM.
+pub(super) struct Draft {
+    pub(super) title: Title,
+    pub(super) tenant: Tenant,
+    pub(super) spec: Spec,
+    pub(super) origin: Origin,
+    pub(super) files: VmFiles,
+}
+
+impl Host {
+    /// Creates a sandbox and waits until it is ready. Dropping this ends the sandbox.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+        tenant: Tenant,
+    ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
+        let mut marks = Marks::begin();
+        let (spec, terms) = self.specify(request)?;
+        if self.is_stopping() {
+            return Err(CreateRefused::Stopping);
+        }
+        let _foreground = self.activity.foreground();
+        let Some(nursery) = self.nursery_of(&spec) else {
+            let sandbox = self.boot(spec, terms, tenant).await?;
+            marks.mark("boot");
+            return Ok((sandbox, marks));
+        };
+        if let Some(newborn) = nursery.take().await {
+            marks.mark("wake");
+            let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, tenant)?;
+            return Ok((sandbox, marks));
+        }
+        let sandbox = match self.clone_template(nursery).await? {
+            Ok(newborn) => {
+                marks.mark("clone");
+                self.hand_over(newborn, Source::Clone, spec, terms, tenant)?
+            }
+            Err(error) => {
+                let template = spec.template.name.as_str();
+                tracing::warn!(template, error = %ErrorChain(&error), "booting what could not be cloned");
+                let sandbox = self.boot(spec, terms, tenant).await?;
+                marks.mark("boot");
+                sandbox
+            }
+        };
+        nursery.missed(marks.elapsed());
+        Ok((sandbox, marks))
+    }
+
+    /// Where VMs of this shape can be had ready-made.
+    fn nursery_of(&self, spec: &Spec) -> Option<&Arc<Nursery>> {
+        let nursery = self.nurseries.get(&spec.template.name)?;
+        let shape = nursery.shape();
+        let same =
+            (spec.vcpus, spec.ram_mib, spec.rootfs_gb) == (shape.vcpus, shape.ram_mib, shape.rootfs_gb);
+        same.then_some(nursery)
+    }
+
+    /// Without a clone the sandbox is booted; without room there is none.
+    async fn clone_template(&self, nursery: &Nursery) -> Result<Result<Newborn, MakeError>, CreateRefused> {
+        let reservation = self.room_to_clone(nursery.estimate_mib()).await;
+        Ok(nursery.make(reservation.map_err(CreateRefused::NoRoom)?).await)
+    }
+
+    /// Makes a sandbox of a VM that is up.
+    fn hand_over(
+        self: &Arc<Self>,
+        newborn: Newborn,
+        source: Source,
+        spec: Spec,
+        terms: Terms,
+        tenant: Tenant,
+    ) -> Result<Arc<Sandbox>, CreateRefused> {
+        let Newborn {
+            id,
+            vm,
+            connection,
+            reservation,
+            born_ms,
+        } = newborn;
+        let draft = Draft {
+            title: Title { id, terms },
+            tenant,
+            spec,
+            origin: self.origin_of_root(source, born_ms),
+            files: vm.home.files.clone(),
+        };
+        let (sandbox, mailbox) = self.draw_up(draft);
+        sandbox.be_born(vm.process.pid(), connection);
+        self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        Ok(sandbox)
+    }
+
+    async fn boot(
+        self: &Arc<Self>,
+        spec: Spec,
+        terms: Terms,
+        tenant: Tenant,
+    ) -> Result<Arc<Sandbox>, CreateRefused> {
+        let reservation = self
+            .room_to_boot(spec.ram_mib.into())
+            .await
+            .map_err(CreateRefused::NoRoom)?;
+        let id = SandboxId::random().map_err(CreateRefused::NoId)?;
+        let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
+        let draft = Draft {
+            title: Title { id, terms },
+            tenant,
+            spec,
+            origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
+            files: home.files.clone(),
+        };
+        let (born, birth) = oneshot::channel();
+        let plan = BootPlan {
+            home,
+            tools: self.tools.clone(),
+            boots: Arc::clone(&self.boots),
+            deadline: self.config.timing.boot_deadline,
+        };
+        let start = Start::Boot(Box::new(Birth { plan, born }));
+        let (sandbox, mailbox) = self.draw_up(draft);
+        self.adopt(&sandbox, None, mailbox, reservation, start)?;
+        match birth.await {
+            Ok(Ok(())) => Ok(sandbox),
+            Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
+            Err(_) => Err(CreateRefused::Lost),
+        }
+    }
+
+    fn origin_of_root(&self, source: Source, born_ms: u64) -> Origin {
+        Origin {
+            source,
+            generation: 0,
+            ancestry: Ancestry::root(self.next_vm(), born_ms),
+        }
+    }
+
+    /// A number for a VM that no other has.
+    pub(super) fn next_vm(&self) -> u64 {
+        self.vms_made.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn specify(&self, request: CreateRequest) -> Result<(Spec, Terms), CreateRefused> {
+        let templates = &self.config.templates;
+        let Some(template) = templates.get(request.template.as_deref()) else {
+            return Err(CreateRefused::UnknownTemplate {
+                name: request.template.unwrap_or_default(),
+                known: templates.names().map(str::to_owned).collect(),
+            });
+        };
+        let least = template.rootfs_gb();
+        let rootfs_gb = request.rootfs_gb.unwrap_or(least);
+        if rootfs_gb < least {
+            return Err(CreateRefused::SmallDisk {
+                asked: rootfs_gb,
+                least,
+            });
+        }
+        let spec = Spec {
+            template: template.clone(),
+            vcpus: self.config.vcpus,
+            ram_mib: request.ram_mib.unwrap_or(self.config.ram_mib),
+            rootfs_gb,
+            egress: request.egress,
+        };
+        let terms = Terms {
+            created_at_ms: clock::now_ms(),
+            timeout_seconds: request.timeout_seconds,
+            idle_timeout_seconds: request.idle_timeout_seconds,
+            persistent: request.persistent,
+        };
+        Ok((spec, terms))
+    }
+
+    /// A sandbox that nobody knows yet, and its owner's mailbox.
+    pub(super) fn draw_up(&self, draft: Draft) -> (Arc<Sandbox>, mpsc::Receiver<Message>) {
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
+        let sandbox = Sandbox::new(Beginning {
+            title: draft.title,
+            tenant: draft.tenant,
+            spec: draft.spec,
+            origin: draft.origin,
+            files: draft.files,
+            runs_max: self.config.runs_per_sandbox,
+            mailbox,
+            activity: Arc::clone(&self.activity),
+        });
+        (Arc::new(sandbox), messages)
+    }
+
+    /// Registers a sandbox and starts its owner, which takes it off the list when it ends.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        parent: Option<&Sandbox>,
+        mailbox: mpsc::Receiver<Message>,
+        reservation: Reservation,
+        start: Start,
+    ) -> Result<(), CreateRefused> {
+        let span = tracing::info_span!(parent: None, "sandbox", sandbox_id = %sandbox.id());
+        let owner = Owner {
+            sandbox: Arc::clone(sandbox),
+            mailbox,
+            reservation,
+            tools: self.tools.clone(),
+            start,
+        };
+        let (host, ended) = (Arc::clone(self), Arc::clone(sandbox));
+        let mut registry = self.registry();
+        // Looked at under the lock: a shutdown empties the list only after it has set this.
+        if self.is_stopping() {
+            return Err(CreateRefused::Stopping);
+        }
+        registry.add(Arc::clone(sandbox), parent);
+        let life = async move {
+            owner.run().await;
+            host.registry().forget(&ended);
+        };
+        self.owners.spawn(life.instrument(span));
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Room for one more: VMs that wait in pools give way to those that somebody wants.
+
+use std::sync::{Arc, Weak};
+
+use super::Host;
+use crate::budget::{OverBudget, Reservation};
+use crate::memory::{Pressure, TooLittle, private_mib};
+use crate::sandbox::Message;
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NoRoom {
+    OverBudget(OverBudget),
+    TooLittle(TooLittle),
+}
+
+impl Host {
+    /// Room for a VM that is booted, which may use all of its memory.
+    pub(super) async fn room_to_boot(&self, ram_mib: u64) -> Result<Reservation, NoRoom> {
+        self.room(ram_mib).await
+    }
+
+    /// Room for clones that need so much in all at first. They share the rest, and may come to use more: the host's
+    /// available memory is what bounds that.
+    pub(super) async fn room_to_clone(&self, mib: u64) -> Result<Reservation, NoRoom> {
+        let reservation = self.room(mib).await?;
+        loop {
+            match self.memory.admit(mib) {
+                Ok(()) => return Ok(reservation),
+                Err(refused) if !self.squeeze() => return Err(NoRoom::TooLittle(refused)),
+                // What that gives back shows at the next look at the host's memory.
+                Err(_) => drop(self.memory.next_look().await),
+            }
+        }
+    }
+
+    async fn room(&self, mib: u64) -> Result<Reservation, NoRoom> {
+        loop {
+            if let Ok(reservation) = self.budget.take_now(mib) {
+                return Ok(reservation);
+            }
+            // Emptying the pools for what will never fit helps nobody.
+            if mib > self.budget.total_mib() || !self.squeeze() {
+                return self.budget.reserve(mib).await.map_err(NoRoom::OverBudget);
+            }
+        }
+    }
+
+    /// Ends one VM that waits in a pool. False when there is none.
+    fn squeeze(&self) -> bool {
+        self.nurseries.values().any(|nursery| nursery.squeeze())
+    }
+
+    /// Keeps the host's kernel from having to choose what to end. Never ends.
+    pub(super) async fn guard_memory(host: Weak<Self>) {
+        let mut critical = 0_u32;
+        loop {
+            let Some(watch) = host.upgrade().map(|host| Arc::clone(&host.memory)) else {
+                return;
+            };
+            match watch.next_look().await {
+                Pressure::None => critical = 0,
+                Pressure::Critical => critical += 1,
+            }
+            let Some(host) = host.upgrade() else { return };
+            if critical > 0 && !host.squeeze() && critical > 1 {
+                host.end_the_largest().await;
+                critical = 0;
+            }
+        }
+    }
+
+    /// Ends the sandbox that gives most back.
+    async fn end_the_largest(&self) {
+        let sandboxes: Vec<_> = self.registry().all().cloned().collect();
+        let measured = tokio::task::spawn_blocking(move || {
+            let sizes = sandboxes.into_iter().filter_map(|sandbox| {
+                let mib = private_mib(sandbox.vmm_pid()?)?;
+                Some((mib, sandbox))
+            });
+            sizes.max_by_key(|(mib, _)| *mib)
+        });
+        if let Ok(Some((mib, sandbox))) = measured.await {
+            let why = format!("the host ran out of memory, and this sandbox held the most of it ({mib} MiB)");
+            tracing::error!(sandbox_id = %sandbox.id(), mib, "the host is out of memory; ending a sandbox");
+            sandbox.tell(Message::Fail(why)).await;
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The agent of one simulated VM, and what its guest remembers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_proto::{
+    Direction, Entry, EntryKind, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply, Request, VERSION,
+    Welcome,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use vmm_proto::EndCause;
+
+use super::{Boot, Simulation};
+
+/// What is copied when a VM is cloned.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// What `keep` was given.
+    kept: String,
+    hostname: String,
+    /// How often the clock was set.
+    clocks: u32,
+    /// Runs so far.
+    runs: u32,
+    /// Files by path: content, and when it was last written.
+    files: BTreeMap<String, (String, i64)>,
+    pub(super) panics: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Reported(EndCause),
+    Crash,
+}
+
+pub(super) struct Guest {
+    pub(super) boot: Boot,
+    pub(super) simulation: Simulation,
+    pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) running: watch::Receiver<bool>,
+    pub(super) cause: watch::Sender<Option<End>>,
+}
+
+impl Memory {
+    pub(super) fn snapshot(&self) -> Vec<u8> {
+        self.kept.clone().into_bytes()
+    }
+
+    pub(super) fn from_snapshot(state: &[u8]) -> Self {
+        Self {
+            kept: String::from_utf8(state.to_vec()).unwrap(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Guest {
+    pub(super) async fn serve(mut self, mut stream: UnixStream) {
+        let mut line = [0; "CONNECT 1024\n".len()];
+        if stream.read_exact(&mut line).await.is_err() {
+            return;
+        }
+        assert_eq!(&line, b"CONNECT 1024\n");
+        drop(stream.write_all(b"OK 5000\n").await);
+        while let Some(request) = next_frame(&mut stream).await {
+            // A VM that stands still answers nothing.
+            self.running.wait_for(|running| *running).await.unwrap();
+            let replies = match request {
+                Request::Hello { .. } => vec![Reply::Welcome(Welcome {
+                    version: VERSION,
+                    build: "simulation".to_owned(),
+                })],
+                Request::Identify(identity) => vec![self.identify(identity.hostname)],
+                Request::Clock { .. } => {
+                    self.memory.lock().unwrap().clocks += 1;
+                    vec![Reply::Done]
+                }
+                Request::Ping | Request::PowerOff => vec![Reply::Done],
+                Request::Inventory(_) => self.inventory(),
+                Request::Digests { paths } => vec![self.digests(&paths)],
+                Request::Follow => vec![failed(FailureCode::NotFound)],
+                Request::Exec(exec) => match self.exec(&mut stream, &exec.code).await {
+                    Some(replies) => replies,
+                    None => return,
+                },
+            };
+            for reply in replies {
+                if stream.write_all(&reply.encode().unwrap()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn identify(&self, hostname: String) -> Reply {
+        let nameless = {
+            let mut faults = self.simulation.faults.lock().unwrap();
+            let nameless = faults.nameless > 0;
+            faults.nameless = faults.nameless.saturating_sub(1);
+            nameless
+        };
+        if nameless || self.boot == Boot::RefusesIdentity {
+            return failed(FailureCode::Internal);
+        }
+        self.memory.lock().unwrap().hostname = hostname;
+        Reply::Done
+    }
+
+    fn inventory(&self) -> Vec<Reply> {
+        let memory = self.memory.lock().unwrap();
+        let entries = memory.files.iter().map(|(path, (content, mtime_ns))| Entry {
+            path: path.clone().into_bytes(),
+            kind: EntryKind::File,
+            mode: 0o644,
+            size: content.len() as u64,
+            mtime_ns: *mtime_ns,
+            ctime_ns: *mtime_ns,
+            inode: 1,
+        });
+        vec![Reply::Entries(entries.collect()), Reply::Done]
+    }
+
+    fn digests(&self, paths: &[Vec<u8>]) -> Reply {
+        let memory = self.memory.lock().unwrap();
+        let digest = |path: &Vec<u8>| {
+            let (content, _) = memory.files.get(std::str::from_utf8(path).ok()?)?;
+            Some(Sha256::digest(content).into())
+        };
+        Reply::Digests(paths.iter().map(digest).collect())
+    }
+
+    /// Runs one word; `None` when the connection is over.
+    async fn exec(&self, stream: &mut UnixStream, code: &str) -> Option<Vec<Reply>> {
+        let (word, rest) = code.split_once([' ', '(']).unwrap_or((code, ""));
+        let out = |text: &str| Reply::Stdout(text.as_bytes().to_vec());
+        let exit = |code| Reply::Exit(Exit { code });
+        self.memory.lock().unwrap().runs += 1;
+        let seen = &self.simulation.seen;
+        match word {
+            "echo" => Some(vec![out(rest), exit(0)]),
+            // What the daemon itself lets a VM run, to warm it.
+            "print" => Some(vec![out("1\n"), exit(0)]),
+            "keep" => {
+                rest.clone_into(&mut self.memory.lock().unwrap().kept);
+                Some(vec![exit(0)])
+            }
+            "kept" => Some(vec![out(&self.memory.lock().unwrap().kept), exit(0)]),
+            "hostname" => Some(vec![out(&self.memory.lock().unwrap().hostname), exit(0)]),
+            "clocks" => Some(vec![
+                out(&self.memory.lock().unwrap().clocks.to_string()),
+                exit(0),
+            ]),
+            "write" => {
+                let (path, content) = rest.split_once(' ').unwrap();
+                let mut memory = self.memory.lock().unwrap();
+                let now = i64::from(memory.runs);
+                memory.files.insert(path.to_owned(), (content.to_owned(), now));
+                Some(vec![exit(0)])
+            }
+            "remove" => {
+                self.memory.lock().unwrap().files.remove(rest);
+                Some(vec![exit(0)])
+            }
+            "fail" => Some(vec![Reply::Stderr(rest.as_bytes().to_vec()), exit(1)]),
+            "len" => Some(vec![out(&rest.len().to_string()), exit(0)]),
+            "busy" => Some(vec![failed(FailureCode::Busy)]),
+            "broken" => Some(vec![failed(FailureCode::Internal)]),
+            "long" => {
+                let mut replies = vec![out(&"x".repeat(64 * 1024)); 192];
+                replies.push(exit(0));
+                Some(replies)
+            }
+            "sleep" => {
+                sleep(Duration::from_millis(rest.parse().unwrap())).await;
+                Some(vec![out("slept\n"), exit(0)])
+            }
+            "flood" => {
+                let piece = out(&"flood ".repeat(5000)).encode().unwrap();
+                while stream.write_all(&piece).await.is_ok() {}
+                seen.cancelled.fetch_add(1, Ordering::SeqCst);
+                None
+            }
+            "hang" => {
+                stream
+                    .write_all(&out("begun\nunfinished").encode().unwrap())
+                    .await
+                    .unwrap();
+                // Nothing more comes from the host during a run but the end of the connection.
+                assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+                seen.cancelled.fetch_add(1, Ordering::SeqCst);
+                None
+            }
+            "panic" | "crash" => {
+                stream.write_all(&out("last\n").encode().unwrap()).await.unwrap();
+                sleep(Duration::from_millis(rest.parse().unwrap_or(0))).await;
+                self.cause.send_replace(Some(match word {
+                    "panic" => End::Reported(EndCause::GuestPanic),
+                    _ => End::Crash,
+                }));
+                std::future::pending().await
+            }
+            other => panic!("{other} is no word of the simulation"),
+        }
+    }
+}
+
+fn failed(code: FailureCode) -> Reply {
+    let message = "the simulation says no".to_owned();
+    Reply::Failed(Failure { code, message })
+}
+
+async fn next_frame(stream: &mut UnixStream) -> Option<Request> {
+    let mut header = [0; HEADER_LEN];
+    stream.read_exact(&mut header).await.ok()?;
+    let header = Header::decode(header, Direction::HostToGuest).unwrap();
+    let mut body = vec![0; header.body_len];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Request::decode(header.kind, &body).unwrap())
+}

@@ -1,0 +1,278 @@
+//! Directories of VMs: made before they are needed, removed after nobody waits for it.
+//!
+//! Making a directory with its sockets and files takes about as long as cloning a VM, and removing a large disk
+//! layer takes longer. Neither may stand between a request and its VM, so a few furnished homes are kept in stock,
+//! and homes that are given up are removed by a thread of their own.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::files::VmFiles;
+use super::roster::{Roster, Ticket};
+use crate::storage::make_private;
+
+/// Furnished homes kept ready: enough for the clones of one request of the usual size, and a few creations beside it.
+const STOCK: usize = 12;
+/// Disk layers kept ready for VMs that are cloned and must not write to what their clones now share.
+const LAYERS: usize = 4;
+
+/// A process that was just killed may still be about to make a file in its directory.
+const REMOVE_TRIES: u32 = 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest name of a directory, in bytes: more VMs than anybody starts.
+pub(crate) const NAME_BYTES_MAX: usize = 10;
+
+pub(crate) struct Homes {
+    vms: PathBuf,
+    roster: Roster,
+    next: AtomicU64,
+    stock: Mutex<Stock>,
+    taken: Notify,
+    removals: mpsc::Sender<Doomed>,
+}
+
+/// A directory to be removed, and its place on the roster.
+type Doomed = (PathBuf, Ticket<OsString>);
+
+#[derive(Default)]
+struct Stock {
+    homes: Vec<Furnished>,
+    layers: Vec<File>,
+    closed: bool,
+}
+
+/// One VM's directory. Dropping it removes it, soon.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) files: VmFiles,
+    ticket: Option<Ticket<OsString>>,
+    removals: mpsc::Sender<Doomed>,
+}
+
+/// A directory with all that a clone is given: see [`vmm_proto::CloneConfig`].
+#[derive(Debug)]
+pub(crate) struct Furnished {
+    pub(crate) home: Home,
+    pub(crate) control: UnixListener,
+    pub(crate) vsock: UnixListener,
+    /// Has no name any more, so its room is free again as soon as the last VM that reads it is gone.
+    pub(crate) layer: File,
+    pub(crate) console: File,
+}
+
+impl Homes {
+    /// Homes under `vms`, which has none yet.
+    pub(crate) fn new(vms: PathBuf, roster: Roster) -> Arc<Self> {
+        let (removals, doomed) = mpsc::channel();
+        // Ends when the last home is gone, and the last sender with it.
+        let remover = thread::Builder::new()
+            .name("remove-homes".to_owned())
+            .spawn(move || doomed.into_iter().for_each(remove));
+        if let Err(error) = remover {
+            tracing::error!(%error, "cannot start the thread that removes directories of VMs");
+        }
+        Arc::new(Self {
+            vms,
+            roster,
+            next: AtomicU64::new(1),
+            stock: Mutex::default(),
+            taken: Notify::new(),
+            removals,
+        })
+    }
+
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// An empty directory, for a VM that is booted or restored and makes its files itself.
+    pub(crate) fn empty(&self) -> io::Result<Home> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let dir = self.vms.join(&name);
+        let home = Home {
+            files: VmFiles { dir: dir.clone() },
+            ticket: Some(self.roster.add_dir(name.into())),
+            removals: self.removals.clone(),
+        };
+        make_private(&dir)?;
+        Ok(home)
+    }
+
+    /// Homes for clones, and the layer their parent goes on with.
+    pub(crate) async fn furnished(self: &Arc<Self>, count: usize) -> io::Result<(File, Vec<Furnished>)> {
+        let (layer, mut homes) = {
+            let mut stock = self.stock();
+            let rest = stock.homes.len().saturating_sub(count);
+            (stock.layers.pop(), stock.homes.split_off(rest))
+        };
+        self.taken.notify_one();
+        let missing = count - homes.len();
+        if missing == 0
+            && let Some(layer) = layer
+        {
+            return Ok((layer, homes));
+        }
+        let this = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || {
+            let layer = layer.map_or_else(|| this.layer(), Ok)?;
+            let more: io::Result<Vec<_>> = (0..missing).map(|_| this.furnish()).collect();
+            Ok::<_, io::Error>((layer, more?))
+        });
+        let (layer, more) = made.await.map_err(io::Error::other)??;
+        homes.extend(more);
+        Ok((layer, homes))
+    }
+
+    /// Fills the stock up whenever something was taken. Never ends.
+    pub(crate) async fn keep_stocked(self: Arc<Self>) {
+        loop {
+            let this = Arc::clone(&self);
+            let filled = tokio::task::spawn_blocking(move || this.fill()).await;
+            if let Ok(Err(error)) = filled {
+                tracing::error!(%error, "cannot make a directory for a VM");
+            }
+            self.taken.notified().await;
+        }
+    }
+
+    /// Gives up the stock, for good.
+    pub(crate) fn close(&self) {
+        *self.stock() = Stock {
+            closed: true,
+            ..Stock::default()
+        };
+    }
+
+    /// Homes that nobody lives in yet.
+    #[cfg(test)]
+    pub(crate) fn in_stock(&self) -> usize {
+        self.stock().homes.len()
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        loop {
+            let (closed, homes, layers) = {
+                let stock = self.stock();
+                (stock.closed, stock.homes.len(), stock.layers.len())
+            };
+            if closed {
+                return Ok(());
+            }
+            if layers < LAYERS {
+                let layer = self.layer()?;
+                self.stock().layers.push(layer);
+            } else if homes < STOCK {
+                let home = self.furnish()?;
+                let mut stock = self.stock();
+                if !stock.closed {
+                    stock.homes.push(home);
+                }
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn furnish(&self) -> io::Result<Furnished> {
+        let home = self.empty()?;
+        let files = &home.files;
+        Ok(Furnished {
+            control: UnixListener::bind(files.control_socket())?,
+            vsock: UnixListener::bind(files.vsock_socket())?,
+            layer: nameless(&files.disk_layer())?,
+            console: new_file(&files.console())?,
+            home,
+        })
+    }
+
+    fn layer(&self) -> io::Result<File> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        nameless(&self.vms.join(format!("{number}.layer")))
+    }
+
+    fn stock(&self) -> std::sync::MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            // Fails only when the thread could not be started, which was said.
+            drop(self.removals.send((self.files.dir.clone(), ticket)));
+        }
+    }
+}
+
+/// The ticket is given back after the directory is gone.
+fn remove((dir, ticket): Doomed) {
+    for attempt in 1..=REMOVE_TRIES {
+        match fs::remove_dir_all(&dir) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < REMOVE_TRIES => {
+                thread::sleep(REMOVE_PAUSE);
+            }
+            Err(error) => {
+                tracing::error!(%error, dir = %dir.display(), "cannot remove a VM's directory");
+                break;
+            }
+        }
+    }
+    drop(ticket);
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+}
+
+fn nameless(path: &Path) -> io::Result<File> {
+    let file = new_file(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn furnished_homes_listen_and_are_removed_when_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let homes = Homes::new(dir.path().to_owned(), Roster::default());
+        homes.fill().unwrap();
+        let (_, mut furnished) = homes.furnished(STOCK + 2).await.unwrap();
+        assert_eq!(furnished.len(), STOCK + 2);
+        let one = furnished.pop().unwrap();
+        drop(std::os::unix::net::UnixStream::connect(one.home.files.control_socket()).unwrap());
+        assert!(one.home.files.console().exists());
+        assert!(!one.home.files.disk_layer().exists());
+        let gone = one.home.files.dir.clone();
+        drop((one, furnished));
+        let started = Instant::now();
+        while !homes.roster().has_no_dirs() {
+            assert!(
+                started.elapsed().as_secs() < 20,
+                "waited for directories to be removed"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert!(!gone.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

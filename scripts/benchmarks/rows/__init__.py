@@ -1,0 +1,20 @@
+"""All rows, in the order of the table."""
+
+from ..model import Row
+from . import (
+    capacity,
+    creates,
+    forks,
+    memory,
+    merges,
+    pauses,
+    pools,
+    runs,
+    science,
+    sessions,
+    throughput,
+    uploads,
+)
+
+MODULES = (creates, pools, forks, pauses, runs, sessions, uploads, merges, throughput, science, memory, capacity)
+ROWS: tuple[Row, ...] = tuple(row for module in MODULES for row in module.ROWS)

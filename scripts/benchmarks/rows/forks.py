@@ -1,0 +1,94 @@
+"""Forking a live sandbox."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from podflare import Client, Sandbox
+
+from ..bench import Bench, close_all
+from ..model import CLIENT, SERVER, Measurement, Row, Target
+from .creates import FIRECRACKER_RESTORE_MS
+
+WARM_UP_FORKS = 3
+CHILDREN = 5
+
+
+def warm(bench: Bench) -> Measurement:
+    """A parent that has run code and has been forked before."""
+    result = Measurement(notes=[f"after {WARM_UP_FORKS} forks that are not counted"])
+    with bench.sandbox() as parent:
+        bench.require_fork(parent)
+        parent.run_code("data = list(range(100_000))")
+        for _ in range(WARM_UP_FORKS):
+            close_all(parent.fork(1))
+        for turn in range(bench.count(60)):
+            parent.run_code(f"data[{turn}] += 1")
+            close_all(bench.timed(result, lambda: parent.fork(1)))
+    return result
+
+
+def fresh(bench: Bench) -> Measurement:
+    """The first fork of a sandbox just created."""
+    result = Measurement()
+    for _ in range(bench.count(30)):
+        with bench.sandbox() as parent:
+            if not result.series:
+                bench.require_fork(parent)
+        with bench.sandbox() as parent:
+            close_all(bench.timed(result, lambda: parent.fork(1)))
+    return result
+
+
+def five_answered(bench: Bench) -> Measurement:
+    """From before the fork of five until the last of them, asked at the same time, has answered its first run."""
+    result = Measurement()
+    clients = [Client(host=bench.url, timeout=60.0) for _ in range(CHILDREN)]
+    for client in clients:
+        client.healthz()  # connected, as a program that has been at work is
+    with bench.sandbox() as parent, ThreadPoolExecutor(CHILDREN) as pool:
+        bench.require_fork(parent)
+        for _ in range(bench.count(30)):
+            parent.run_code("x = 1")
+            began = time.perf_counter()
+            children = parent.fork(CHILDREN)
+            result.add("fork returned", (time.perf_counter() - began) * 1000)
+            result.add(SERVER, bench.timings.last())
+            answers = list(pool.map(first_answer, children, clients))
+            result.add(CLIENT, (time.perf_counter() - began) * 1000)
+            close_all(children)
+            if answers != ["1"] * CHILDREN:
+                result.notes.append(f"wrong answers: {answers}")
+    return result
+
+
+def first_answer(child: Sandbox, client: Client) -> str:
+    return Sandbox._from_id(child.id, client=client).run_code("print(1)").stdout
+
+
+def bare_clone(bench: Bench) -> Measurement:
+    """Until the parent runs on, and until the clone is somebody, which is more than a restore has done when it ends."""
+    result = Measurement(notes=[f"a restore by Firecracker took {FIRECRACKER_RESTORE_MS} ms there"])
+    with bench.sandbox() as parent:
+        bench.require_fork(parent)
+        for _ in range(bench.count(30)):
+            close_all(parent.fork(1))
+            result.add("forked, parent runs on", bench.timings.last("clone"))
+            total = bench.timings.last()
+            result.add("identity acknowledged", total)
+            if total:
+                result.add("times faster", FIRECRACKER_RESTORE_MS / total)
+    return result
+
+
+ROWS = (
+    Row("fork-warm", "fork(1), warm parent, identity acknowledged", "ms", warm, (Target(SERVER, "p50", 24),), "24 ms"),
+    Row("fork-fresh", "fork(1), fresh parent", "ms", fresh, (Target(SERVER, "p50", 30),), "116 ms"),
+    Row(
+        "fork-five", "fork(5), all five answered print(1)", "ms", five_answered,
+        (Target(CLIENT, "p50", 101),), "101 ms",
+    ),
+    Row(
+        "clone", "clone, against Firecracker's restore", "ms", bare_clone,
+        (Target("times faster", "p50", 20, higher_is_better=True),), "–",
+    ),
+)

@@ -1,0 +1,84 @@
+"""Clones are somebody: siblings share neither randomness nor names, and all agree with the clock."""
+
+import json
+import time
+
+import httpx
+import pytest
+from podflare import Sandbox
+
+from support.family import close_all, forked, run_in_each
+
+IDENTITY = """
+import json, os, random, secrets, socket, subprocess, tempfile, uuid
+print(json.dumps({
+    "random": random.random(),
+    "system random": random.SystemRandom().random(),
+    "uuid4": str(uuid.uuid4()),
+    "uuid1": str(uuid.uuid1()),
+    "secrets": secrets.token_hex(16),
+    "urandom": os.urandom(16).hex(),
+    "hostname": socket.gethostname(),
+    "/etc/hostname": open("/etc/hostname").read(),
+    "machine-id": open("/etc/machine-id").read(),
+    "in bash": subprocess.run("echo $RANDOM$RANDOM$RANDOM", shell=True, executable="/bin/bash", capture_output=True, text=True).stdout,
+    "temporary file": os.path.basename(tempfile.mktemp()),
+}))
+"""
+
+
+def test_siblings_and_their_parent_share_no_identity(url: str, fresh: Sandbox) -> None:
+    # All of these have state in the interpreter by now, which a fork copies.
+    fresh.run_code("import random, uuid, secrets, tempfile; random.seed(7); random.random(); uuid.uuid4(); tempfile.mktemp()")
+    with forked(fresh, 6) as children:
+        identities = [json.loads(text) for text in run_in_each(url, [fresh, *children], IDENTITY)]
+        for what in identities[0]:
+            values = [identity[what] for identity in identities]
+            assert len(set(values)) == len(values), f"{what} is shared: {values}"
+
+
+def test_a_sandbox_from_the_pool_is_known_to_itself_by_its_id(fresh: Sandbox) -> None:
+    digits = fresh.id.removeprefix("sbx_")
+    assert fresh.run_code("import socket; print(socket.gethostname())").stdout == f"sbx-{digits[:12]}"
+    assert fresh.run_code("cat /etc/machine-id", language="bash").stdout == digits
+
+
+def test_created_sandboxes_share_no_identity(url: str, http: httpx.Client) -> None:
+    sandboxes = [Sandbox(host=url) for _ in range(5)]
+    try:
+        identities = [json.loads(text) for text in run_in_each(url, sandboxes, IDENTITY)]
+        for what in identities[0]:
+            values = [identity[what] for identity in identities]
+            assert len(set(values)) == len(values), f"{what} is shared: {values}"
+    finally:
+        close_all(sandboxes)
+
+
+def offset_ms(url: str, sandbox_id: str) -> float:
+    """How far the guest's clock is from ours, by the quickest of some questions; half of its time is the error."""
+    best = (float("inf"), 0.0)
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        for _ in range(25):
+            before = time.time()
+            answer = client.post(f"/v1/sandboxes/{sandbox_id}/exec", json={"code": "import time; print(time.time())"})
+            after = time.time()
+            line = next(line for line in answer.text.splitlines() if line)
+            guest = float(json.loads(line)["data"])
+            best = min(best, (after - before, guest - (before + after) / 2))
+    return best[1] * 1000
+
+
+@pytest.mark.parametrize("kind", ["from the pool", "forked"])
+def test_clocks_agree(url: str, fresh: Sandbox, kind: str) -> None:
+    """With the host's clock, which in the software host is another than this machine's: so with each other's."""
+    if kind == "from the pool":
+        sandboxes = [Sandbox(host=url) for _ in range(3)]
+    else:
+        sandboxes = fresh.fork(3)
+    try:
+        offsets = [offset_ms(url, sandbox.id) for sandbox in [fresh, *sandboxes]]
+        spread = max(offsets) - min(offsets)
+        assert spread < 20, f"clocks are apart by {spread:.1f} ms: {offsets}"
+        assert all(abs(offset) < 2000 for offset in offsets), offsets
+    finally:
+        close_all(sandboxes)

@@ -1,0 +1,78 @@
+//! What the host's operations cost: a host of its own with release binaries, measured by `scripts/benchmarks`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::host::PrivateHost;
+use crate::shell::{execute, root, step, target};
+use crate::{binaries, system, venv};
+
+/// Port of the host that is measured, apart from those of other tasks.
+const PORT: u16 = 7173;
+/// Measured beside the default one.
+const TEMPLATE: &str = "python-datasci";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A fifth of the samples
+    #[arg(long)]
+    quick: bool,
+    /// Only this row of the table (can be repeated); an unknown one prints all names
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Earlier figures to show beside these [default: the last ones]
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// At most so many samples of anything, for a slow host
+    #[arg(long, value_name = "N")]
+    count_max: Option<u32>,
+    /// Memory of the software host, in MiB
+    #[arg(long, value_name = "MIB")]
+    memory_mib: Option<u32>,
+    /// Port of the host that is started
+    #[arg(long, default_value_t = PORT)]
+    port: u16,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    system::ensure()?;
+    let podflare = binaries::build()?.join("podflare");
+    let python = venv::python()?;
+    let mut arguments = vec!["--template".to_owned(), TEMPLATE.to_owned()];
+    if let Some(mib) = options.memory_mib {
+        arguments.extend(["--memory-mib".to_owned(), mib.to_string()]);
+    }
+    let host = step("start a host to measure", || {
+        PrivateHost::start_with(podflare, "bench", options.port, &arguments)
+    })?;
+    step("benchmark", || measure(options, &host, &python))
+}
+
+fn measure(options: &Options, host: &PrivateHost, python: &PathBuf) -> Result<()> {
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "benchmarks", "--url", &host.url, "--kind", &host.kind])
+        .env("PYTHONPATH", root().join("scripts"))
+        .arg("--cli")
+        .arg(&host.podflare)
+        .arg("--state-dir")
+        .arg(&host.state)
+        .arg("--out")
+        .arg(target().join("bench"));
+    if options.quick {
+        command.arg("--quick");
+    }
+    for row in &options.only {
+        command.args(["--only", row]);
+    }
+    if let Some(file) = &options.against {
+        command.arg("--against").arg(std::path::absolute(file)?);
+    }
+    if let Some(count) = options.count_max {
+        command.args(["--count-max", &count.to_string()]);
+    }
+    execute(&mut command)
+}
