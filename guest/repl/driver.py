@@ -13,6 +13,7 @@ Works with Python 3.11 and later.
 """
 
 import _ast
+import _signal
 import _thread
 import builtins
 import collections
@@ -369,7 +370,8 @@ def repair(out, err):
     os.dup2(err, 2)
     os.close(out)
     os.close(err)
-    if signal.getsignal(signal.SIGINT) is not on_interrupt:
+    # Not the function of `signal`, which first tries to make an enumeration of what it returns.
+    if _signal.getsignal(signal.SIGINT) is not on_interrupt:
         signal.signal(signal.SIGINT, on_interrupt)
     for hook in ("displayhook", "excepthook"):
         if not callable(getattr(sys, hook, None)):
