@@ -197,11 +197,19 @@ fn a_host_left_behind_by_a_killed_supervisor_is_ended_first() {
     let mut orphan = plan.spawn(&fixture.settings, &run_dir).unwrap();
     let process = ProcessId::of(orphan.id().cast_signed()).unwrap();
     let reaper = thread::spawn(move || orphan.wait());
-    let observed = operate::status(run_dir.root()).unwrap();
-    assert!(
-        matches!(&observed, Observed::Abandoned { processes } if processes.contains(&process)),
-        "{observed:?}"
-    );
+    // A new process shows what it is only once it executes its program.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let observed = operate::status(run_dir.root()).unwrap();
+        if matches!(&observed, Observed::Abandoned { processes } if processes.contains(&process)) {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited 20 s for the host left behind to be seen: {observed:?}"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
 
     let supervisor = fixture.supervise(plan);
     fixture.serve();
