@@ -29,7 +29,8 @@ ROUTES = [
 @pytest.fixture
 def start_daemon(settings: Settings) -> Iterator[StartDaemon]:
     # Not pytest's own folder: its path is longer than the address of a Unix socket below it may be.
-    with ExitStack() as running, TemporaryDirectory(prefix="hostd-") as folder:
+    # In this order: the folder goes when the daemons in it are gone.
+    with TemporaryDirectory(prefix="hostd-") as folder, ExitStack() as running:
 
         def start(host: str = "127.0.0.1", **environment: str) -> Daemon:
             return running.enter_context(Daemon(settings.bin_dir / "podflare-hostd", Path(folder), host, **environment))
