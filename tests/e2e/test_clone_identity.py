@@ -80,7 +80,7 @@ def test_clocks_agree(url: str, fresh: Sandbox, kind: str) -> None:
         spread = max(offsets) - min(offsets)
         # What a guest is told is late by the way to it, which is milliseconds on a busy emulated CPU; what must not be is
         # a clone with the clock of its snapshot, or of its parent's past.
-        assert spread < 60, f"clocks are apart by {spread:.1f} ms: {offsets}"
+        assert spread < 30, f"clocks are apart by {spread:.1f} ms: {offsets}"
         assert all(abs(offset) < 2000 for offset in offsets), offsets
     finally:
         close_all(sandboxes)

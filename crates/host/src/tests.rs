@@ -1,6 +1,5 @@
 //! The daemon through its real router on a real TCP socket, with simulated VMs.
 
-mod bench;
 mod client;
 mod deaths;
 mod diffs;

@@ -7,6 +7,7 @@ use agent_proto::{AGENT_PORT, Identity, Ready, Reply, Request, VERSION};
 use pod_types::SandboxId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
+use tokio::time::sleep;
 
 use super::connection::{AgentConnection, AgentError};
 use crate::clock;
@@ -14,9 +15,11 @@ use crate::clock;
 /// Longest answer of a VM process to `CONNECT`, in bytes: `OK `, a port number, a newline.
 const CONNECT_ANSWER_MAX: usize = 32;
 
-/// How late a guest's clock may be, and how often it is told on a host that is too busy for that.
+/// How late a guest's clock may be; and for how long it is told again, with a pause between, while the host is too busy
+/// for that. Trying at once again would only meet the same crowd.
 const CLOCK_ERROR_MAX: Duration = Duration::from_millis(4);
-const CLOCK_TRIES: u32 = 8;
+const CLOCK_PATIENCE: Duration = Duration::from_millis(400);
+const CLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Hex digits of an id that go into a host name: enough to tell sandboxes apart in a prompt.
 const HOSTNAME_DIGITS: usize = 12;
@@ -44,17 +47,18 @@ pub(crate) async fn introduce(socket: &Path, id: SandboxId) -> Result<AgentConne
 
 /// Tells the guest what time it is, again when it took long to hear: the time told is late by as much.
 pub(crate) async fn set_clock(connection: &mut AgentConnection) -> Result<(), AgentError> {
-    for _ in 0..CLOCK_TRIES {
+    let begun = Instant::now();
+    loop {
         let asked = Instant::now();
         let clock = Request::Clock {
             wall_clock_ns: clock::now_ns(),
         };
         done(connection.ask(&clock).await?, "Clock")?;
-        if asked.elapsed() <= CLOCK_ERROR_MAX {
-            break;
+        if asked.elapsed() <= CLOCK_ERROR_MAX || begun.elapsed() >= CLOCK_PATIENCE {
+            return Ok(());
         }
+        sleep(CLOCK_PAUSE).await;
     }
-    Ok(())
 }
 
 /// Reads what an agent says on its own connection when it is warm.
