@@ -14,7 +14,7 @@ use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
 pub enum Request {
     /// First on every connection; answered with [`Reply::Welcome`].
     Hello { version: u16 },
-    /// Who this VM is from now on; answered with [`Reply::Done`] once all of it has taken effect.
+    /// Who this VM is from now on; answered with [`Reply::Time`] once all of it has taken effect.
     Identify(Identity),
     /// Run code; answered with output and then [`Reply::Exit`].
     Exec(ExecRequest),
@@ -22,9 +22,8 @@ pub enum Request {
     Ping,
     /// Stop everything, sync and power off; answered with [`Reply::Done`] when it has begun.
     PowerOff,
-    /// The time of day, in nanoseconds since the Unix epoch, and nothing else of [`Identity`]; answered with
-    /// [`Reply::Done`].
-    Clock { wall_clock_ns: u64 },
+    /// Put the clock forward by so much, or back where it is negative; 0 only asks. Answered with [`Reply::Time`].
+    Clock { forward_ns: i64 },
     /// List the files below some directories; answered with any number of [`Reply::Entries`] and then
     /// [`Reply::Done`].
     Inventory(Inventory),
@@ -56,6 +55,10 @@ pub enum Reply {
     Dropped {
         bytes: u64,
     },
+    /// What the guest's clock showed when this was sent, in nanoseconds since the Unix epoch.
+    Time {
+        wall_clock_ns: u64,
+    },
 }
 
 /// A request or a reply, decoded.
@@ -83,8 +86,9 @@ pub struct Identity {
     pub hostname: String,
     /// Written to `/etc/machine-id` as 32 hexadecimal digits.
     pub machine_id: [u8; 16],
-    /// Wall clock, nanoseconds since the Unix epoch.
-    pub wall_clock_ns: u64,
+    /// Wall clock, nanoseconds since the Unix epoch; none where the clock went on with the machine this one was cloned
+    /// from, and is as right as that one's.
+    pub wall_clock_ns: Option<u64>,
     /// Fresh randomness for the kernel's pool and for user space.
     pub entropy: [u8; 32],
 }
@@ -212,6 +216,7 @@ mod kind {
     pub(super) const ENTRIES: u8 = 72;
     pub(super) const DIGESTS: u8 = 73;
     pub(super) const DROPPED: u8 = 74;
+    pub(super) const TIME: u8 = 75;
 }
 
 impl Request {
@@ -227,7 +232,7 @@ impl Request {
             Self::Exec(exec) => packed(kind::EXEC, exec, from),
             Self::Ping => framed(kind::PING, &[], from),
             Self::PowerOff => framed(kind::POWER_OFF, &[], from),
-            Self::Clock { wall_clock_ns } => packed(kind::CLOCK, wall_clock_ns, from),
+            Self::Clock { forward_ns } => packed(kind::CLOCK, forward_ns, from),
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
@@ -248,7 +253,7 @@ impl Request {
             kind::PING => empty(body).map(|()| Self::Ping),
             kind::POWER_OFF => empty(body).map(|()| Self::PowerOff),
             kind::CLOCK => Ok(Self::Clock {
-                wall_clock_ns: unpacked(kind, body)?,
+                forward_ns: unpacked(kind, body)?,
             }),
             kind::INVENTORY | kind::DIGESTS_OF if body.len() > PATHS_BODY_MAX => {
                 Err(MessageError::PathsTooLong(body.len()))
@@ -281,6 +286,7 @@ impl Reply {
             Self::Entries(entries) => packed(kind::ENTRIES, entries, from),
             Self::Digests(digests) => packed(kind::DIGESTS, digests, from),
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
+            Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
         }
     }
 
@@ -301,6 +307,9 @@ impl Reply {
             kind::DIGESTS => Ok(Self::Digests(unpacked(kind, &body)?)),
             kind::DROPPED => Ok(Self::Dropped {
                 bytes: unpacked(kind, &body)?,
+            }),
+            kind::TIME => Ok(Self::Time {
+                wall_clock_ns: unpacked(kind, &body)?,
             }),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }

@@ -11,6 +11,7 @@ mod files;
 
 use std::fs::File;
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent_proto::Identity;
 use rustix::system::sethostname;
@@ -50,11 +51,11 @@ pub trait System: std::fmt::Debug + Send + Sync + 'static {
     /// Any part that could not be done.
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError>;
 
-    /// Sets the time of day, in nanoseconds since the Unix epoch.
+    /// Puts the clock forward, or back where it is negative.
     ///
     /// # Errors
-    /// Without the privilege to do so.
-    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError>;
+    /// Without the privilege to do so, or to a time that is none.
+    fn move_clock(&self, forward_ns: i64) -> Result<(), IdentityError>;
 }
 
 /// The machine is ours: a guest.
@@ -73,7 +74,7 @@ impl System for Native {
         Ok(())
     }
 
-    fn set_clock(&self, _: u64) -> Result<(), IdentityError> {
+    fn move_clock(&self, _: i64) -> Result<(), IdentityError> {
         Ok(())
     }
 }
@@ -98,14 +99,18 @@ impl System for Guest {
     fn assume(&self, identity: &Identity) -> Result<(), IdentityError> {
         // First, so that whatever draws randomness from here on draws new randomness.
         reseed_kernel(&self.random, identity.entropy).map_err(IdentityError::Entropy)?;
-        self.set_clock(identity.wall_clock_ns)?;
+        if let Some(wall_clock_ns) = identity.wall_clock_ns {
+            set_clock(wall_clock_ns).map_err(IdentityError::Clock)?;
+        }
         sethostname(identity.hostname.as_bytes())
             .map_err(|error| IdentityError::SetHostname(error.into()))?;
         self.files.write(identity)
     }
 
-    fn set_clock(&self, wall_clock_ns: u64) -> Result<(), IdentityError> {
-        set_clock(wall_clock_ns).map_err(IdentityError::Clock)
+    fn move_clock(&self, forward_ns: i64) -> Result<(), IdentityError> {
+        let moved = wall_clock_ns().checked_add_signed(forward_ns);
+        let moved = moved.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+        moved.and_then(set_clock).map_err(IdentityError::Clock)
     }
 }
 
@@ -118,6 +123,12 @@ pub(crate) fn validate(identity: &Identity) -> Result<(), IdentityError> {
     } else {
         Err(IdentityError::Hostname)
     }
+}
+
+/// What the clock shows, in nanoseconds since the Unix epoch.
+pub(crate) fn wall_clock_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn set_clock(wall_clock_ns: u64) -> io::Result<()> {
@@ -141,7 +152,7 @@ mod tests {
         Identity {
             hostname: hostname.to_owned(),
             machine_id: [0; 16],
-            wall_clock_ns: 0,
+            wall_clock_ns: None,
             entropy: [0; 32],
         }
     }

@@ -16,7 +16,7 @@ use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::drain::Drain;
 use crate::files;
-use crate::identity::{IdentityError, System, validate};
+use crate::identity::{IdentityError, System, validate, wall_clock_ns};
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, Output, pump};
@@ -172,7 +172,7 @@ impl Services {
             }
             Request::Ping => connection.reply(&Reply::Done),
             Request::Identify(identity) => connection.reply(&self.identify(&identity)),
-            Request::Clock { wall_clock_ns } => connection.reply(&self.set_clock(wall_clock_ns)),
+            Request::Clock { forward_ns } => connection.reply(&self.move_clock(forward_ns)),
             Request::Exec(exec) => self.exec(connection, &exec),
             Request::Follow => self.follow(connection),
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
@@ -203,14 +203,20 @@ impl Services {
             return failed(FailureCode::Internal, ErrorChain(&error).to_string());
         }
         match self.repl.reseed() {
-            Ok(()) => Reply::Done,
+            Ok(()) => the_time(),
             Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
         }
     }
 
-    fn set_clock(&self, wall_clock_ns: u64) -> Reply {
-        match self.system.set_clock(wall_clock_ns) {
-            Ok(()) => Reply::Done,
+    fn move_clock(&self, forward_ns: i64) -> Reply {
+        // Not to touch a clock that is only asked saves a fresh clone some pages.
+        let moved = if forward_ns == 0 {
+            Ok(())
+        } else {
+            self.system.move_clock(forward_ns)
+        };
+        match moved {
+            Ok(()) => the_time(),
             Err(error) => failed(FailureCode::Internal, ErrorChain(&error).to_string()),
         }
     }
@@ -302,6 +308,13 @@ impl Limits {
         Self {
             timeout_ms: exec.timeout_ms,
         }
+    }
+}
+
+/// Taken as late as can be: what it takes to send it is all that is unknown of it.
+fn the_time() -> Reply {
+    Reply::Time {
+        wall_clock_ns: wall_clock_ns(),
     }
 }
 

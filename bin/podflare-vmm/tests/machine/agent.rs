@@ -51,10 +51,11 @@ impl Agent {
         let identity = Identity {
             hostname: name.to_owned(),
             machine_id: entropy[..16].try_into().unwrap(),
-            wall_clock_ns: now.as_nanos().try_into().unwrap(),
+            wall_clock_ns: Some(now.as_nanos().try_into().unwrap()),
             entropy,
         };
-        assert_eq!(self.ask(&Request::Identify(identity)), Reply::Done);
+        let reply = self.ask(&Request::Identify(identity));
+        assert!(matches!(reply, Reply::Time { .. }), "{reply:?}");
     }
 
     /// Runs code and returns what it printed.

@@ -10,7 +10,7 @@ fn split(frame: &[u8], from: Direction) -> (u8, Vec<u8>) {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let identity = (".*", any::<[u8; 16]>(), any::<u64>(), any::<[u8; 32]>());
+    let identity = (".*", any::<[u8; 16]>(), any::<Option<u64>>(), any::<[u8; 32]>());
     prop_oneof![
         any::<u16>().prop_map(|version| Request::Hello { version }),
         identity.prop_map(|(hostname, machine_id, wall_clock_ns, entropy)| {
@@ -31,7 +31,7 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         Just(Request::Ping),
         Just(Request::PowerOff),
-        any::<u64>().prop_map(|wall_clock_ns| Request::Clock { wall_clock_ns }),
+        any::<i64>().prop_map(|forward_ns| Request::Clock { forward_ns }),
         any::<(Vec<String>, Vec<String>)>()
             .prop_map(|(roots, skip)| Request::Inventory(Inventory { roots, skip })),
         any::<Vec<Vec<u8>>>().prop_map(|paths| Request::Digests { paths }),
@@ -80,6 +80,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         proptest::collection::vec(entry(), 0..20).prop_map(Reply::Entries),
         any::<Vec<Option<[u8; 32]>>>().prop_map(Reply::Digests),
         any::<u64>().prop_map(|bytes| Reply::Dropped { bytes }),
+        any::<u64>().prop_map(|wall_clock_ns| Reply::Time { wall_clock_ns }),
     ]
 }
 

@@ -140,7 +140,7 @@ mod tests {
         Identity {
             hostname: hostname.to_owned(),
             machine_id: [0xab; 16],
-            wall_clock_ns: 0,
+            wall_clock_ns: None,
             entropy: [0; 32],
         }
     }

@@ -205,6 +205,12 @@ impl Host {
         self.finish()
     }
 
+    #[track_caller]
+    pub(crate) fn becomes_somebody(&mut self) {
+        let reply = self.identify();
+        assert!(matches!(reply, Reply::Time { .. }), "{reply:?}");
+    }
+
     pub(crate) fn identify(&mut self) -> Reply {
         self.send(&Request::Identify(identity("sbx-1")));
         self.reply()
@@ -215,7 +221,7 @@ pub(crate) fn identity(hostname: &str) -> Identity {
     Identity {
         hostname: hostname.to_owned(),
         machine_id: [7; 16],
-        wall_clock_ns: 1,
+        wall_clock_ns: Some(1),
         entropy: [9; 32],
     }
 }

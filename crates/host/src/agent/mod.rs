@@ -3,7 +3,9 @@
 mod connection;
 mod handshake;
 mod listing;
+mod time;
 
 pub(crate) use connection::{AgentConnection, AgentError};
-pub(crate) use handshake::{connect, introduce, read_ready, set_clock};
+pub(crate) use handshake::{check_clock, connect, introduce, read_ready};
 pub(crate) use listing::{Listing, digests};
+pub(crate) use time::Clock;

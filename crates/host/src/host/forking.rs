@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::creation::Draft;
 use super::registry::MergeError;
 use super::{CreateRefused, Host, Marks, NoRoom};
+use crate::agent::Clock;
 use crate::auth::Tenant;
 use crate::clock;
 use crate::nursery::{RaiseError, raise};
@@ -63,7 +64,7 @@ impl Host {
         let brood = brood.map_err(ForkError::Clone)?;
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
-        let raised = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, count))).await;
+        let raised = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, Clock::WentOn, count))).await;
         let children = raised.map_err(ForkError::Raise)?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());

@@ -20,6 +20,7 @@ use vmm_proto::Command;
 use super::Supplies;
 use super::newborn::{RaiseError, pause, raise, warm};
 use super::snapshots::Snapshot;
+use crate::agent::Clock;
 use crate::budget::OverBudget;
 use crate::vm::{self, BootError, CloneError, Code, ControlError, Order, Process, Vm};
 
@@ -148,7 +149,8 @@ async fn try_out(supplies: &Supplies, new: &Snapshot) -> Result<(), BuildError> 
     let parent = zygote.process.pid();
     let brood = vm::clone_vm(&mut zygote.control, parent, order, &tools.homes, &*tools.spawner).await;
     for clone in brood.map_err(BuildError::Clone)?.vms {
-        let (_, mut clone, mut connection) = raise(clone, 1).await.map_err(BuildError::Raise)?;
+        let (_, mut clone, mut connection) =
+            raise(clone, Clock::WasSet, 1).await.map_err(BuildError::Raise)?;
         warm(&mut connection, supplies.template.warm_code())
             .await
             .map_err(BuildError::Raise)?;

@@ -10,6 +10,7 @@ use pod_types::ErrorChain;
 
 use super::newborn::{Newborn, RaiseError, Waiting, raise, warm};
 use super::{MakeError, Nursery};
+use crate::agent::Clock;
 use crate::budget::OverBudget;
 use crate::clock;
 use crate::host::Background;
@@ -203,7 +204,7 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
     let brood = nursery.ask(Order { count: 1, run: true }).await;
     let vm = brood.map_err(RefillError::Make)?.vms.pop();
     let vm = vm.ok_or(RefillError::Make(MakeError::Lost))?;
-    let (id, vm, mut connection) = raise(vm, 1).await.map_err(RefillError::Raise)?;
+    let (id, vm, mut connection) = raise(vm, Clock::WasSet, 1).await.map_err(RefillError::Raise)?;
     warm(&mut connection, supplies.template.warm_code())
         .await
         .map_err(RefillError::Raise)?;

@@ -30,6 +30,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::agent::Clock;
 use crate::budget::{Budget, Reservation};
 use crate::clock;
 use crate::host::{Activity, Background};
@@ -182,7 +183,7 @@ impl Nursery {
                 Err(error) => return Err(error),
             }
         };
-        let (id, vm, connection) = raise(vm, 1).await.map_err(MakeError::Raise)?;
+        let (id, vm, connection) = raise(vm, Clock::WasSet, 1).await.map_err(MakeError::Raise)?;
         Ok(Newborn {
             id,
             vm,

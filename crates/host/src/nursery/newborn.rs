@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use vmm_proto::Command;
 
-use crate::agent::{self, AgentConnection, AgentError};
+use crate::agent::{self, AgentConnection, AgentError, Clock};
 use crate::budget::Reservation;
 use crate::vm::{self, BootError, ControlError, Vm};
 
@@ -70,21 +70,17 @@ pub(crate) enum RaiseError {
 }
 
 /// Gives a clone, one of `count` that are raised at once, an identity of its own.
-pub(crate) async fn raise(mut vm: Vm, count: u8) -> Result<(SandboxId, Vm, AgentConnection), RaiseError> {
+pub(crate) async fn raise(
+    mut vm: Vm,
+    clock: Clock,
+    count: u8,
+) -> Result<(SandboxId, Vm, AgentConnection), RaiseError> {
     let id = SandboxId::random().map_err(RaiseError::Id)?;
     let bound = IDENTITY_BOUND + IDENTITY_BOUND_EACH * u32::from(count);
-    let told = async {
-        let introduced = vm::introduce(&mut vm.process, &mut vm.control, &vm.home.files, id).await;
-        let mut connection = introduced.map_err(RaiseError::Identity)?;
-        // With its identity a clone is told the time too, but it touches most of its pages for the first time before it
-        // comes to that. By now it answers at once.
-        agent::set_clock(&mut connection)
-            .await
-            .map_err(RaiseError::Clock)?;
-        Ok(connection)
-    };
+    let told = vm::introduce(&mut vm.process, &mut vm.control, &vm.home.files, id, clock);
     match timeout(bound, told).await {
-        Ok(told) => told.map(|connection| (id, vm, connection)),
+        Ok(Ok(connection)) => Ok((id, vm, connection)),
+        Ok(Err(error)) => Err(RaiseError::Identity(error)),
         Err(_) => Err(RaiseError::IdentityDeadline(bound)),
     }
 }
@@ -145,7 +141,7 @@ impl Waiting {
         let resumed = newborn.vm.control.run_within(WAKE_BOUND, Command::Resume).await;
         resumed.map_err(RaiseError::Resume)?;
         if since.elapsed() > CLOCK_GOOD_FOR {
-            let set = timeout(WAKE_BOUND, agent::set_clock(&mut newborn.connection)).await;
+            let set = timeout(WAKE_BOUND, agent::check_clock(&mut newborn.connection)).await;
             set.unwrap_or(Err(AgentError::Silent))
                 .map_err(RaiseError::Clock)?;
         }

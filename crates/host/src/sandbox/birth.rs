@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::handle::Sandbox;
 use super::owner::{Message, Tools, asked_to_end};
+use crate::agent::Clock;
 use crate::storage::Shape;
 use crate::vm::{self, BootError, Code, Control, Home, Process, Vm};
 
@@ -139,7 +140,7 @@ async fn steps(
     let config = sandbox.spec.template.instantiate(shape, files);
     let up = async {
         let mut control = vm::bring_up(process, files, config).await?;
-        let connection = vm::introduce(process, &mut control, files, sandbox.id()).await?;
+        let connection = vm::introduce(process, &mut control, files, sandbox.id(), Clock::WasSet).await?;
         Ok((control, connection))
     };
     let (control, connection) = timeout(plan.deadline, up)

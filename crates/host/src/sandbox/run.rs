@@ -207,12 +207,8 @@ impl RunStream {
                 code: failure.code,
                 message: failure.message,
             }),
-            Reply::Welcome(_)
-            | Reply::Ready(_)
-            | Reply::Done
-            | Reply::Entries(_)
-            | Reply::Digests(_)
-            | Reply::Dropped { .. } => {
+            // Nothing else answers an exec.
+            _ => {
                 self.mourn(AgentError::Unexpected { expected: "Exec" });
             }
         }

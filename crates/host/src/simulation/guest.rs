@@ -24,7 +24,7 @@ pub(super) struct Memory {
     /// What `keep` was given.
     kept: String,
     hostname: String,
-    /// How often the clock was set.
+    /// How often the clock was asked or moved.
     clocks: u32,
     /// Runs so far.
     runs: u32,
@@ -79,7 +79,7 @@ impl Guest {
                 Request::Identify(identity) => vec![self.identify(identity.hostname)],
                 Request::Clock { .. } => {
                     self.memory.lock().unwrap().clocks += 1;
-                    vec![Reply::Done]
+                    vec![the_time()]
                 }
                 Request::Ping | Request::PowerOff => vec![Reply::Done],
                 Request::Inventory(_) => self.inventory(),
@@ -109,7 +109,7 @@ impl Guest {
             return failed(FailureCode::Internal);
         }
         self.memory.lock().unwrap().hostname = hostname;
-        Reply::Done
+        the_time()
     }
 
     fn inventory(&self) -> Vec<Reply> {
@@ -207,6 +207,12 @@ impl Guest {
             }
             other => panic!("{other} is no word of the simulation"),
         }
+    }
+}
+
+fn the_time() -> Reply {
+    Reply::Time {
+        wall_clock_ns: crate::clock::now_ns(),
     }
 }
 

@@ -19,7 +19,7 @@ use vmm_proto::{Command, VmConfig};
 use super::control::{Control, ControlError};
 use super::process::Process;
 use super::{VmFiles, describe};
-use crate::agent::{self, AgentConnection, AgentError};
+use crate::agent::{self, AgentConnection, AgentError, Clock};
 
 #[derive(Debug, Error)]
 pub(crate) enum BootError {
@@ -78,9 +78,10 @@ pub(crate) async fn introduce(
     control: &mut Control,
     files: &VmFiles,
     id: SandboxId,
+    clock: Clock,
 ) -> Result<AgentConnection, BootError> {
     unless_ended(process, control, async {
-        agent::introduce(&files.vsock_socket(), id)
+        agent::introduce(&files.vsock_socket(), id, clock)
             .await
             .map_err(BootError::Identity)
     })
