@@ -14,6 +14,8 @@
 //!   indirect jump like any other, so the mitigations cost time on every kernel entry and VM exit and give nothing.
 //! * Initcalls left out: the jitter entropy self-test (the machine has virtio-rng), and loading the certificates
 //!   modules are checked against (they come unsigned, see [`initrd`](crate::initrd)).
+//! * `transparent_hugepage=madvise`: VM processes ask for huge pages where they gain by them; nobody shall copy the memory
+//!   of the others together.
 //! * `-sandbox on`: should a guest break out of the emulation, QEMU itself can start no program and gain no right.
 //! * No `-daemonize`: the supervisor is the parent, and knows at once when the machine ends.
 
@@ -47,7 +49,7 @@ const CPU: &str = "max,+svm,+npt,-la57,-erms,-fsrm";
 /// `panic=-1` with `-no-reboot` turns a kernel panic into the end of QEMU, which the supervisor sees at once.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 rdinit=/init tsc=reliable panic=-1 oops=panic \
     mitigations=off init_on_alloc=0 randomize_kstack_offset=off psi=0 noautogroup nowatchdog audit=0 lsm=landlock random.trust_cpu=on \
-    initcall_blacklist=jent_mod_init,load_system_certificate_list";
+    transparent_hugepage=madvise initcall_blacklist=jent_mod_init,load_system_certificate_list";
 
 /// Everything after the program's name. The working directory must be the run directory: the control socket is
 /// named relative to it, as the address of a Unix socket may have no more than 107 bytes.

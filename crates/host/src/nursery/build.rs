@@ -1,11 +1,11 @@
 //! Making a template's snapshot, and restoring VMs from it.
 //!
 //! ```text
-//! boot → agent Ready → Pause → Snapshot → end
+//! boot → agent Ready → Clone 1 → Identify, one run → Pause → Snapshot → end both
 //! Restore → Clone 1 → Identify, one run → Pause → RecordWorkingSet → end both
 //! ```
 //!
-//! The second half proves that the snapshot can be cloned, and records which pages a fresh clone touches until its first
+//! The first half ends with a clone, so that the snapshot is of a guest that knows how to be one. The second half proves that the snapshot can be cloned, and records which pages a fresh clone touches until its first
 //! answer.
 
 use std::io;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pod_types::ErrorChain;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use vmm_proto::Command;
 
 use super::Supplies;
@@ -30,6 +30,8 @@ const SNAPSHOT_BOUND: Duration = Duration::from_secs(180);
 const RESTORE_BOUND: Duration = Duration::from_secs(60);
 /// How long it may take to write down which pages were touched.
 const RECORD_BOUND: Duration = Duration::from_secs(60);
+/// What a guest is given to come to rest after its first connection.
+const SETTLE: Duration = Duration::from_millis(200);
 /// How long a new process may take to listen.
 const REACH_BOUND: Duration = Duration::from_secs(20);
 
@@ -57,9 +59,11 @@ pub(super) enum BuildError {
     Reach(#[source] BootError),
     #[error("the snapshot was not restored")]
     Restore(#[source] ControlError),
-    #[error("the restored VM was not cloned")]
+    #[error("the VM was not cloned")]
     Clone(#[source] CloneError),
-    #[error("a clone of the restored VM is of no use")]
+    #[error("the VM made no clone")]
+    NoClone,
+    #[error("a clone of the VM is of no use")]
     Raise(#[source] RaiseError),
 }
 
@@ -77,14 +81,35 @@ pub(super) async fn snapshot(supplies: &Supplies, new: &Snapshot) -> Result<(), 
     let _reservation = reserved.map_err(BuildError::NoRoom)?;
     // The semaphore is never closed.
     let turn = supplies.boots.acquire().await;
-    let mut vm = boot(supplies).await?;
+    let mut first = boot(supplies).await?;
     drop(turn);
+    let mut vm = broken_in(supplies, &mut first).await?;
     pause(&mut vm).await.map_err(BuildError::Pause)?;
     let write = Command::Snapshot { dir: new.vm() };
     let written = vm.control.run_within(SNAPSHOT_BOUND, write).await;
     written.map_err(BuildError::Snapshot)?;
     vm.end().await;
+    first.end().await;
     try_out(supplies, new).await
+}
+
+/// A clone that has gone through all that every clone goes through. What that allocates, and looks at for the first
+/// time, is then in the snapshot, and no clone of it has to do so again.
+async fn broken_in(supplies: &Supplies, first: &mut Vm) -> Result<Vm, BuildError> {
+    let tools = &supplies.tools;
+    let order = Order { count: 1, run: true };
+    let parent = first.process.pid();
+    let brood = vm::clone_vm(&mut first.control, parent, order, &tools.homes, &*tools.spawner).await;
+    let clone = brood.map_err(BuildError::Clone)?.vms.pop();
+    let clone = clone.ok_or(BuildError::NoClone)?;
+    let (_, clone, mut connection) = raise(clone, Clock::WasSet, 1).await.map_err(BuildError::Raise)?;
+    warm(&mut connection, supplies.template.warm_code())
+        .await
+        .map_err(BuildError::Raise)?;
+    // The end of the connection belongs to it too, and what the guest puts off for a moment.
+    drop(connection);
+    sleep(SETTLE).await;
+    Ok(clone)
 }
 
 /// Restores a VM, which stays paused. What its clones will run says whether it is confined.

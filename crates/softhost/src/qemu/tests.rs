@@ -47,7 +47,7 @@ fn the_command_line_is_the_one_that_was_measured() {
 -m 4096
 -kernel /cache/vmlinux
 -initrd RUN/initrd.cpio
--append console=ttyS0 quiet loglevel=4 rdinit=/init tsc=reliable panic=-1 oops=panic mitigations=off init_on_alloc=0 randomize_kstack_offset=off psi=0 noautogroup nowatchdog audit=0 lsm=landlock random.trust_cpu=on initcall_blacklist=jent_mod_init,load_system_certificate_list
+-append console=ttyS0 quiet loglevel=4 rdinit=/init tsc=reliable panic=-1 oops=panic mitigations=off init_on_alloc=0 randomize_kstack_offset=off psi=0 noautogroup nowatchdog audit=0 lsm=landlock random.trust_cpu=on transparent_hugepage=madvise initcall_blacklist=jent_mod_init,load_system_certificate_list
 -blockdev driver=raw,node-name=images,read-only=on,file.driver=file,file.locking=on,file.filename=/cache/images,,v1.ext4
 -device virtio-blk-pci,drive=images,serial=podflare-images,addr=0x2,disable-legacy=on
 -blockdev driver=raw,node-name=state,discard=unmap,cache.direct=off,file.driver=file,file.locking=on,file.filename=/state/state.ext4

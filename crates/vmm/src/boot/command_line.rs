@@ -36,6 +36,12 @@ const MACHINE_ARGUMENTS: &[&str] = &[
     "psi=0",
     "noautogroup",
     "cgroup_disable=memory",
+    // Otherwise a thread of the kernel copies what programs hold into huge pages, a few seconds after they began: hundreds
+    // of pages that a clone shared until then. Programs that ask for huge pages (numpy does) get them.
+    "transparent_hugepage=madvise",
+    // No compaction twice a second, and no statistics each second.
+    "sysctl.vm.compaction_proactiveness=0",
+    "sysctl.vm.stat_interval=60",
     // The host notices a VM that hangs.
     "nowatchdog",
     // Seeds the pool at once where the CPU has RDRAND; the agent adds the host's entropy before anything matters.
