@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 from podflare import Sandbox
 
 from support.cli import Cli
@@ -63,6 +64,8 @@ def test_siblings_that_write_the_same_file_at_the_same_time_differ(http: httpx.C
         assert paths(diff(http, *children, "/root")["modified"]) == ["/root/answer"]
 
 
+# Both root file systems are listed whole, three times from the disk.
+@pytest.mark.timeout(400)
 def test_a_sandbox_does_not_differ_from_itself_nor_from_its_fresh_child(
     http: httpx.Client, fresh: Sandbox
 ) -> None:
