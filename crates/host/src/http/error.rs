@@ -2,7 +2,7 @@
 
 use api::{ApiError, ErrorCode};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lifecycle::{ForkRefused, MergeRefused, RunRefused};
 use pod_types::ErrorChain;
@@ -42,6 +42,11 @@ pub(super) fn not_found() -> Failed {
         ErrorCode::RouteNotFound,
         "there is nothing at this path",
     ))
+}
+
+pub(super) fn method_not_allowed(method: &Method, path: &str) -> Failed {
+    let text = format!("{path} does not take {method}");
+    Failed(ApiError::new(ErrorCode::MethodNotAllowed, text))
 }
 
 pub(super) fn no_sandbox() -> Failed {
