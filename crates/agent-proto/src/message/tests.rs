@@ -80,6 +80,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         proptest::collection::vec(entry(), 0..20).prop_map(Reply::Entries),
         any::<Vec<Option<[u8; 32]>>>().prop_map(Reply::Digests),
         any::<u64>().prop_map(|bytes| Reply::Dropped { bytes }),
+        any::<(u64, u64)>().prop_map(|(stdout_bytes, stderr_bytes)| {
+            Reply::Carried(Carried {
+                stdout_bytes,
+                stderr_bytes,
+            })
+        }),
     ]
 }
 
