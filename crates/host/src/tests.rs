@@ -6,6 +6,7 @@ mod diffs;
 mod documents;
 mod forks;
 mod pools;
+mod replays;
 mod requests;
 mod runs;
 mod sandboxes;

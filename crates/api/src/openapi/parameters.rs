@@ -14,7 +14,6 @@ pub(super) struct Parameter {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum QueryType {
     /// `true`, `1` or nothing at all, `false` or `0`.
-    #[expect(dead_code, reason = "for routes that take one")]
     Flag,
     /// Any number of times, each an absolute path; at most so many.
     Paths(usize),

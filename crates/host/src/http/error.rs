@@ -130,6 +130,10 @@ impl From<ForkError> for Failed {
             }
             ForkError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox, or make fewer children"),
             ForkError::Clone(error) => failed(ErrorChain(&error).to_string()),
+            ForkError::Carry(error) => failed(format!(
+                "a child does not say whether the run in progress goes on in it: {}",
+                ErrorChain(&error)
+            )),
             ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
         })
     }

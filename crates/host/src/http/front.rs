@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use super::error::{Failed, not_found};
 use super::routes::Routes;
-use super::{diff, documents, exec, forks, sandboxes, status, trace_context};
+use super::{diff, documents, exec, forks, replay, sandboxes, status, trace_context};
 use crate::auth::{Auth, Refusal};
 use crate::host::Host;
 
@@ -85,6 +85,7 @@ pub(super) fn routes() -> Routes {
             get(sandboxes::show).delete(sandboxes::delete),
         )
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))
+        .route("/v1/sandboxes/{id}/replay", get(replay::replay))
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))

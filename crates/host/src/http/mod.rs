@@ -12,6 +12,7 @@ mod exec_body;
 mod forks;
 mod front;
 mod patient;
+mod replay;
 mod routes;
 mod sandboxes;
 mod server;

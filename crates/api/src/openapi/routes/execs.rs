@@ -7,6 +7,7 @@ use crate::event::Event;
 use crate::exec::ExecRequest;
 use crate::openapi::content::Content;
 use crate::openapi::operation::{Method, Operation};
+use crate::openapi::parameters::QueryType;
 
 const TAG: &str = "execs";
 
@@ -27,5 +28,17 @@ pub(super) fn operations() -> Vec<Operation> {
                 ErrorCode::SandboxFailed,
                 ErrorCode::AgentFailed,
             ]),
+        Operation::new(Method::Get, "/v1/sandboxes/{id}/replay", "replay", TAG, "Read the last events again")
+            .describe(
+                "The last 1000 events of the sandbox's runs in the schema of `exec`, in their order, with the `seq` they \
+                 had: it begins anew with each run. At most 4 MiB are kept; of an event of more than 256 KiB its \
+                 beginning and a mark. A forked sandbox starts with its parent's events and, if a run was in progress, \
+                 goes on with that run's; a merge keeps the winner's.\n\n\
+                 With `follow`, what comes is sent as it comes, until no run is in progress any more. Going away \
+                 interrupts nothing.",
+            )
+            .query("follow", QueryType::Flag, "Go on with what comes.")
+            .answers(200, "The events.", Content::lines::<Event>())
+            .fails(&[ErrorCode::InvalidField, ErrorCode::SandboxNotFound]),
     ]
 }
