@@ -7,10 +7,16 @@ use anyhow::Result;
 use crate::shell::{cargo, execute};
 
 /// Crate, and the test that knows the file.
-const FILES: [(&str, &str); 1] = [(
-    "api",
-    "openapi::tests::the_checked_in_document_is_the_one_that_is_served",
-)];
+const FILES: [(&str, &str); 2] = [
+    (
+        "api",
+        "openapi::tests::the_checked_in_document_is_the_one_that_is_served",
+    ),
+    (
+        "settings",
+        "reference::tests::the_checked_in_file_is_made_from_the_settings",
+    ),
+];
 
 pub(crate) fn run() -> Result<()> {
     for (package, test) in FILES {

@@ -195,3 +195,25 @@ fn a_child_without_a_run_in_progress_has_nothing_that_began_after_the_clone() {
         assert_eq!(lines(&events(&heir), EventKind::Stdout), ["before"]);
     }
 }
+
+#[test]
+fn what_writing_down_costs_a_short_run() {
+    const RUNS: u32 = 20_000;
+    let replay = Arc::new(Replay::default());
+    let started = std::time::Instant::now();
+    for _ in 0..RUNS {
+        run(&replay, "1\n");
+    }
+    let with = started.elapsed() / RUNS;
+    let started = std::time::Instant::now();
+    for _ in 0..RUNS {
+        let mut encoder = EventEncoder::default();
+        encoder.output(Channel::Stdout, b"1\n", 1);
+        encoder.exit(0, 2);
+        drop(std::hint::black_box(encoder.take()));
+    }
+    println!(
+        "a run of one line: {with:?}, without a replay {:?}",
+        started.elapsed() / RUNS
+    );
+}
