@@ -6,6 +6,7 @@
 mod bench;
 mod binaries;
 mod demo;
+mod generate;
 mod host;
 mod lint;
 mod shell;
@@ -44,6 +45,8 @@ enum Task {
     Test(test::Options),
     /// Formatting, clippy, layers, unsafe code, house rules
     Lint,
+    /// Write anew what is made from the code and checked in: the OpenAPI document, the configuration reference
+    Generate,
     /// Build the static release binaries and print the folder they are in
     Build,
     /// Measure what the host's operations cost, against the targets and the last time
@@ -69,6 +72,7 @@ fn run(task: Task) -> Result<()> {
         Task::Down { arguments } => host::down(&arguments),
         Task::Test(options) => test::run(&options),
         Task::Lint => lint::run(),
+        Task::Generate => generate::run(),
         Task::Build => {
             let folder = binaries::build()?;
             shell::say(&folder.display().to_string());

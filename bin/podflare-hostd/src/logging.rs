@@ -1,17 +1,18 @@
-//! Logs go to standard error: text for people, JSON for collectors. `PODFLARE_LOG` filters, e.g. `info,host=debug`.
+//! Logs go to standard error: text for people, JSON for collectors. A filter, e.g. `info,host=debug`, says what.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::options::LogFormat;
+use settings::hostd::LogFormat;
 
-pub(crate) fn start(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var("PODFLARE_LOG")
-        .from_env_lossy();
+pub(crate) fn start(format: LogFormat, filter: Option<&str>) {
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = match filter {
+        Some(filter) => builder.parse_lossy(filter),
+        None => builder.from_env_lossy(),
+    };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

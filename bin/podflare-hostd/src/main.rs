@@ -4,19 +4,26 @@
 #![forbid(unsafe_code)]
 
 mod logging;
-mod options;
 mod run;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use pod_types::ErrorChain;
-
-use options::Options;
+use settings::hostd::{LogFormat, Options};
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    logging::start(options.log_format);
+    let (options, file) = match Options::load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            logging::start(LogFormat::Text, None);
+            tracing::error!("{}", ErrorChain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(options.log_format, options.log.as_deref());
+    if let Some(file) = file {
+        tracing::info!("settings from {}", file.path.display());
+    }
     match run::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

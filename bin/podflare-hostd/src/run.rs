@@ -1,5 +1,6 @@
 //! The daemon from its first line of log to its last.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,16 +12,17 @@ use host::{
     TemplateError, Templates, Timing, VmmProgram, memory_available_mib, serve,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use settings::hostd::Options;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::Options;
-
 /// What is left to the host itself, in MiB: of the memory available at the start, and at any time later.
 const HOST_RESERVE_MIB: u64 = 256;
+
+const DEFAULT_TEMPLATE: &str = "default";
 
 /// A zygote makes one clone after the other, so that more would only wait for it.
 const REFILLS_MAX: usize = 4;
@@ -167,9 +169,13 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
 /// A refill has a CPU to itself; at most half of them are taken by what nobody waits for.
 fn pools(options: &Options) -> Pools {
     let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut sizes: BTreeMap<String, u32> = options.pool.iter().cloned().collect();
+    if let Some(size) = options.pool_size {
+        sizes.entry(DEFAULT_TEMPLATE.to_owned()).or_insert(size);
+    }
     Pools {
         snapshots: !options.boot_only,
-        sizes: options.pool.iter().cloned().collect(),
+        sizes,
         refills_at_once: u32::try_from((cpus / 2).clamp(1, REFILLS_MAX)).unwrap_or(1),
     }
 }

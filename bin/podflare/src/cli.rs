@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{
+    config, doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version,
+};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Status(status::Args),
     Doctor(doctor::Args),
     Logs(logs::Args),
+    #[command(subcommand)]
+    Config(config::Command),
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),

@@ -2,8 +2,10 @@
 
 use std::env;
 
+use ::settings::{File, Found};
 use client::{Client, Endpoint, EndpointSources};
 
+use crate::configuration;
 use crate::failure::Failure;
 use crate::interrupts::Interrupts;
 use crate::local;
@@ -29,6 +31,16 @@ impl Context {
     /// Directories of the host on this machine.
     pub(crate) fn directories(&self) -> Result<Directories, Failure> {
         Directories::resolve(&self.global)
+    }
+
+    /// The configuration file that counts for the host on this machine, if there is one.
+    pub(crate) fn configuration(&self) -> Result<Option<File>, Failure> {
+        configuration::load(&self.global)
+    }
+
+    /// Where that file is.
+    pub(crate) fn configuration_place(&self) -> Result<Option<Found>, Failure> {
+        configuration::find(&self.global)
     }
 
     /// Whether the arguments or the environment name a host, which then need not be one on this machine.

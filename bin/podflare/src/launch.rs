@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::settings::{CONFIG_VARIABLE, Section};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softhost::{HostKind, HostSetting, Limits, RunDir, Settings};
@@ -20,20 +21,8 @@ use crate::settings::Directories;
 /// Name of the file in the run directory.
 const FILE: &str = "launch.json";
 
-/// Variables of the caller that the host daemon gets. Some are secret: they are inherited by the supervisor, and only
-/// a digest of them is written down.
-const PASSED_ON: [&str; 10] = [
-    "PODFLARE_API_KEYS",
-    "PODFLARE_AUTH_DISABLED",
-    "PODFLARE_REGION",
-    "PODFLARE_PUBLIC_URL",
-    "PODFLARE_POOL",
-    "PODFLARE_BOOT_ONLY",
-    "PODFLARE_LOG",
-    "PODFLARE_LOG_FORMAT",
-    "RUST_LOG",
-    "RUST_BACKTRACE",
-];
+/// Variables of the caller that the host daemon gets beside those of its settings.
+const PASSED_ON: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
 
 /// Everything that decides what a started host is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +75,12 @@ impl Launch {
         (kind, reason): (HostKind, String),
         binaries: Binaries,
         artifacts: Artifacts,
+        from_file: &[(String, String)],
     ) -> Result<Self, Failure> {
         let digests = Digests {
             hostd: file_digest(&binaries.hostd)?,
             vmm: file_digest(&binaries.vmm)?,
-            environment: environment_digest(),
+            environment: environment_digest(from_file),
         };
         Ok(Self {
             options,
@@ -169,20 +159,34 @@ impl Launch {
                 HostKind::Software => HostSetting::Software,
             },
             hostd_arguments: ram.into_iter().chain(pools).flatten().collect(),
-            hostd_environment: environment(),
+            hostd_environment: environment(&[]),
             limits: Limits::default(),
         }
     }
 }
 
-fn environment() -> Vec<(String, String)> {
-    let value = |name: &str| Some((name.to_owned(), env::var(name).ok()?));
-    PASSED_ON.into_iter().filter_map(value).collect()
+/// What the host daemon gets. Some of it is secret: it is inherited by the supervisor, and only a digest of it is
+/// written down. A daemon on this machine shall not look for the configuration file once more.
+fn environment(from_file: &[(String, String)]) -> Vec<(String, String)> {
+    let hostd = Section::hostd();
+    let settings = hostd.settings.into_iter().filter(|setting| !setting.set_by_up);
+    let names = settings.filter_map(|setting| setting.variable);
+    let value = |name: String| {
+        let in_file = || from_file.iter().find(|(known, _)| *known == name);
+        let value = env::var(&name)
+            .ok()
+            .or_else(|| in_file().map(|(_, value)| value.clone()))?;
+        Some((name, value))
+    };
+    let given = names.chain(PASSED_ON.map(str::to_owned)).filter_map(value);
+    given
+        .chain([(CONFIG_VARIABLE.to_owned(), String::new())])
+        .collect()
 }
 
-fn environment_digest() -> String {
+fn environment_digest(from_file: &[(String, String)]) -> String {
     let mut hash = Sha256::new();
-    for (name, value) in environment() {
+    for (name, value) in environment(from_file) {
         // A byte that is in neither keeps pairs apart.
         hash.update(format!("{name}={value}\0"));
     }

@@ -8,6 +8,7 @@ mod artifacts;
 mod binaries;
 mod cli;
 mod commands;
+mod configuration;
 mod context;
 mod exit;
 mod failure;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -46,6 +47,17 @@ fn main() -> ExitCode {
                 "cannot prepare for signals",
                 &error,
             ));
+            return Exit::Failed.into();
+        }
+    };
+    let cli = match cli.command {
+        Command::Up(_) => configuration::read_again(cli),
+        _ => Ok(cli),
+    };
+    let cli = match cli {
+        Ok(cli) => cli,
+        Err(failure) => {
+            printer.failure(&failure);
             return Exit::Failed.into();
         }
     };

@@ -30,6 +30,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
+    /// Configuration file of the local host [default: PODFLARE_CONFIG, or podflare.toml in the state directory,
+    /// ~/.config/podflare or /etc/podflare]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Where the local host keeps its state [default: ~/.local/state/podflare]
     #[arg(
         long,

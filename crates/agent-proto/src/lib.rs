@@ -32,8 +32,8 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::fuzz_messages;
 pub use message::{
-    DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode,
-    Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Welcome,
+    Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
+    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Welcome,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.

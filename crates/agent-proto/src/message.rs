@@ -29,8 +29,8 @@ pub enum Request {
     Inventory(Inventory),
     /// SHA-256 of at most [`DIGEST_PATHS_MAX`] regular files; answered with [`Reply::Digests`].
     Digests { paths: Vec<Vec<u8>> },
-    /// The output of the run that this machine, being a clone, has carried on without its client: what is kept of
-    /// it since the clone, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such
+    /// The output of the run that this machine, being a clone, has carried on without its client:
+    /// [`Reply::Carried`], what is kept of it since the clone, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when there was no such
     /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
     /// connection does not cancel it.
     Follow,
@@ -59,6 +59,16 @@ pub enum Reply {
     Time {
         wall_clock_ns: u64,
     },
+    /// There is a run to follow; its output comes next.
+    Carried(Carried),
+}
+
+/// Where the output of a carried run begins: how much of each stream the connection of the machine it was cloned from
+/// had taken. What comes is what followed that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
 }
 
 /// A request or a reply, decoded.
@@ -217,6 +227,7 @@ mod kind {
     pub(super) const DIGESTS: u8 = 73;
     pub(super) const DROPPED: u8 = 74;
     pub(super) const TIME: u8 = 75;
+    pub(super) const CARRIED: u8 = 76;
 }
 
 impl Request {
@@ -287,6 +298,7 @@ impl Reply {
             Self::Digests(digests) => packed(kind::DIGESTS, digests, from),
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
+            Self::Carried(carried) => packed(kind::CARRIED, carried, from),
         }
     }
 
@@ -311,6 +323,7 @@ impl Reply {
             kind::TIME => Ok(Self::Time {
                 wall_clock_ns: unpacked(kind, &body)?,
             }),
+            kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }

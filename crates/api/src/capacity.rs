@@ -1,8 +1,9 @@
 //! `GET /v1/capacity`: what this host has left, as simple true figures.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     pub memory: MemoryCapacity,
     pub sandboxes: SandboxCounts,
@@ -14,7 +15,7 @@ pub struct Capacity {
 }
 
 /// Guest memory, in MiB.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryCapacity {
     /// Sum that all sandboxes together may have.
     pub budget_mib: u64,
@@ -27,7 +28,7 @@ pub struct MemoryCapacity {
     pub host_available_mib: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxCounts {
     pub booting: u32,
     pub ready: u32,
@@ -35,7 +36,7 @@ pub struct SandboxCounts {
     pub ending: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunCapacity {
     pub running: u32,
     /// Execs that may be in progress or queued in one sandbox.
@@ -45,7 +46,7 @@ pub struct RunCapacity {
 }
 
 /// How creations from one template are served.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolCapacity {
     pub template: String,
     pub state: PoolState,
@@ -75,7 +76,7 @@ pub struct PoolCapacity {
     pub restores: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolState {
     /// This host boots every sandbox.
@@ -88,14 +89,14 @@ pub enum PoolState {
 }
 
 /// Counts of what took at most so long, each including those before it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Histogram {
     pub buckets: Vec<Bucket>,
     pub count: u64,
     pub sum_ms: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bucket {
     pub le_ms: u32,
     pub count: u64,

@@ -1,5 +1,6 @@
 //! `POST /v1/sandboxes`, the request.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fields::{Fields, InvalidRequest, Whole};
@@ -15,26 +16,32 @@ pub const ROOTFS_GB_MAX: u32 = 1024;
 const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 
 /// What kind of sandbox to create. Every field is optional; `{}` and an empty body are legal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CreateRequest {
     /// Name of a template; `default` when absent or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// Longest life, in seconds. Recorded and shown; not enforced yet. 0 counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = SECONDS_MAX))]
     pub timeout_seconds: Option<u64>,
     /// Seconds without an exec after which the sandbox ends. Recorded and shown; not enforced yet. 0 counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = SECONDS_MAX))]
     pub idle_timeout_seconds: Option<u64>,
-    /// Guest memory in MiB, [`RAM_MIB_MIN`] to [`RAM_MIB_MAX`]; the host's default when absent.
+    /// Guest memory in MiB; the host's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = RAM_MIB_MIN, max = RAM_MIB_MAX))]
     pub ram_mib: Option<u32>,
-    /// Size of the root disk in GiB, 1 to [`ROOTFS_GB_MAX`]; the template's own size when absent.
+    /// Size of the root disk in GiB, at least the template's own size, which it has when this is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = ROOTFS_GB_MAX))]
     pub rootfs_gb: Option<u32>,
     /// Freeze instead of destroy when idle. Recorded and shown; not enforced yet.
+    #[schemars(with = "Option<bool>")]
     pub persistent: bool,
     /// Whether the sandbox may open outgoing connections; true when absent. Recorded and shown; not enforced yet.
+    #[schemars(with = "Option<bool>")]
     pub egress: bool,
 }
 

@@ -1,5 +1,6 @@
 //! `GET /v1/sandboxes/{id}/diff/{other}`: files that differ between two sandboxes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::InvalidRequest;
@@ -20,7 +21,7 @@ pub struct DiffRequest {
 }
 
 /// What is different in the other sandbox, in the order of the paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {
     /// In the other only.
     pub added: Vec<DiffEntry>,
@@ -35,7 +36,7 @@ pub struct Diff {
     pub read: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffEntry {
     /// Absolute. Bytes that are not UTF-8 are replaced by U+FFFD; `path_b64` has the exact ones then.
     pub path: String,
@@ -50,7 +51,7 @@ pub struct DiffEntry {
     pub size: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
     File,

@@ -69,6 +69,49 @@ impl EventEncoder {
         }
     }
 
+    /// Goes on with a run whose first events another has encoded.
+    #[must_use]
+    pub fn starting_at(seq: u64, line_bytes_max: usize) -> Self {
+        Self {
+            seq,
+            ..Self::new(line_bytes_max)
+        }
+    }
+
+    /// `seq` of the next event, which is how many there have been.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The bytes of a line that has not ended yet; `None` when they are more than `bytes_max`.
+    #[must_use]
+    pub fn unfinished(&self, channel: Channel, bytes_max: usize) -> Option<Vec<u8>> {
+        let partial = match channel {
+            Channel::Stdout => &self.stdout,
+            Channel::Stderr => &self.stderr,
+        };
+        // A byte takes at most six when it is encoded.
+        if partial.encoded.len() > bytes_max * 6 {
+            return None;
+        }
+        let text = partial.encoded.get(prefix(channel).len()..).unwrap_or_default();
+        let mut bytes = decode_text(text).unwrap_or_default().into_bytes();
+        bytes.extend_from_slice(&partial.carry.bytes[..partial.carry.len]);
+        (bytes.len() <= bytes_max).then_some(bytes)
+    }
+
+    /// Ends lines that have not ended, so that what follows begins one of its own.
+    pub fn end_lines(&mut self, ts_ms: u64) {
+        let tail = Tail::new(ts_ms);
+        for channel in [Channel::Stdout, Channel::Stderr] {
+            let mut partial = std::mem::take(self.partial(channel));
+            if !partial.is_empty() {
+                self.finish_partial(channel, &mut partial, &tail);
+            }
+        }
+    }
+
     /// Takes output as it came. `ts_ms` is the host's clock, milliseconds since the Unix epoch.
     pub fn output(&mut self, channel: Channel, mut bytes: &[u8], ts_ms: u64) {
         let tail = Tail::new(ts_ms);
@@ -94,13 +137,8 @@ impl EventEncoder {
 
     /// Sends what is left of unfinished lines, then the exit event.
     pub fn exit(&mut self, code: i32, ts_ms: u64) {
+        self.end_lines(ts_ms);
         let tail = Tail::new(ts_ms);
-        for channel in [Channel::Stdout, Channel::Stderr] {
-            let mut partial = std::mem::take(self.partial(channel));
-            if !partial.is_empty() {
-                self.finish_partial(channel, &mut partial, &tail);
-            }
-        }
         self.out.extend_from_slice(br#"{"type":"exit","data":"#);
         if code < 0 {
             self.out.push(b'-');
@@ -170,6 +208,15 @@ impl Partial {
     fn is_empty(&self) -> bool {
         self.encoded.is_empty() && self.carry.len == 0
     }
+}
+
+/// Takes back what [`encode`] did.
+fn decode_text(encoded: &[u8]) -> Option<String> {
+    let mut literal = Vec::with_capacity(encoded.len() + 2);
+    literal.push(b'"');
+    literal.extend_from_slice(encoded);
+    literal.push(b'"');
+    serde_json::from_slice(&literal).ok()
 }
 
 /// Bytes encoded between two looks at the line limit.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::InvalidRequest;
@@ -19,16 +20,19 @@ pub struct ApiError {
 }
 
 /// Stable names of what can go wrong. Clients match on them: add, never rename.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
+    /// The body is not JSON; the text names the line and column.
     MalformedJson,
+    /// A field is missing or has a wrong value; the text names it, what was expected and what came.
     InvalidField,
     UnknownTemplate,
     /// The body broke off or was not valid HTTP.
     InvalidBody,
     MissingKey,
     InvalidKey,
+    /// There is no such sandbox, or it is another tenant's.
     SandboxNotFound,
     RouteNotFound,
     MethodNotAllowed,
@@ -36,6 +40,7 @@ pub enum ErrorCode {
     SandboxNotReady,
     /// What is asked for does not go with the state that the sandbox is in.
     StateConflict,
+    /// Longer than 64 MiB.
     BodyTooLarge,
     /// Too many execs in one sandbox.
     TooManyExecs,
@@ -47,17 +52,22 @@ pub enum ErrorCode {
     ForkFailed,
     /// The guest's agent could not do what it was asked.
     AgentFailed,
+    /// The daemon's own fault.
     Internal,
+    /// The host has no room; the text has the figures.
     NoCapacity,
+    /// The host starts or stops.
     ShuttingDown,
 }
 
 /// The body of every response that is not 2xx.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody<'a> {
+    /// For people.
     #[serde(borrow)]
     pub error: Cow<'a, str>,
     pub code: ErrorCode,
+    /// What to do about it, where that is not plain.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Cow<'a, str>>,
 }

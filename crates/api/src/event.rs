@@ -1,9 +1,10 @@
 //! One line of an `exec` stream, as a client reads it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Always exactly these four keys. Bare newlines between events are heartbeats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     #[serde(rename = "type")]
     pub kind: EventKind,
@@ -14,7 +15,7 @@ pub struct Event {
     pub ts: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     Stdout,
@@ -23,7 +24,7 @@ pub enum EventKind {
     Exit,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum EventData {
     /// Of an [`EventKind::Exit`]: 0 success, 1 exception, 128+n death by signal n, or what the code asked for.

@@ -1,5 +1,6 @@
 //! `POST /v1/sandboxes/{id}/exec`, the request.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, InvalidRequest, Whole};
@@ -8,18 +9,20 @@ use crate::fields::{Fields, InvalidRequest, Whole};
 pub const TIMEOUT_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 /// Code to run, and as what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExecRequest {
     pub code: String,
     /// Python when absent.
+    #[schemars(with = "Option<Language>")]
     pub language: Language,
-    /// Milliseconds the run may take, counted from its start and not from its place in the queue; 1 to
-    /// [`TIMEOUT_MS_MAX`]. Without it the sandbox's life is the limit.
+    /// Milliseconds the run may take, counted from its start and not from its place in the queue. Without it the
+    /// sandbox's life is the limit.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Language {
     /// The sandbox's one live interpreter: names persist from run to run.

@@ -1,23 +1,27 @@
 //! `POST /v1/sandboxes/{id}/fork`.
 
 use pod_types::SandboxId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, InvalidRequest, Whole};
+use crate::openapi::SandboxIdText;
 
 /// Most children of one request.
 pub const FORK_MAX: u8 = 32;
 
 /// How many copies of a running sandbox to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ForkRequest {
-    /// 1 to [`FORK_MAX`]; 1 when absent.
+    /// How many; 1 when absent.
+    #[schemars(with = "Option<u8>", range(min = 1, max = FORK_MAX))]
     pub n: u8,
 }
 
 /// Answer to it: every child runs and knows who it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Forked {
+    #[schemars(with = "Vec<SandboxIdText>")]
     pub children: Vec<SandboxId>,
 }
 

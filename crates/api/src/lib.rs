@@ -13,6 +13,7 @@ mod create;
 mod diff;
 mod exec;
 mod fork;
+mod replay;
 
 mod capacity;
 mod sandbox;
@@ -21,6 +22,8 @@ mod error;
 
 mod encode;
 mod event;
+
+mod openapi;
 
 pub use capacity::{
     Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
@@ -35,6 +38,8 @@ pub use event::{Event, EventData, EventKind};
 pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
 pub use fork::{FORK_MAX, ForkRequest, Forked};
+pub use openapi::{Method, Operation, document, operations};
+pub use replay::ReplayRequest;
 pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, Source};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.

@@ -1,13 +1,17 @@
 //! Sandboxes as responses show them.
 
 use pod_types::SandboxId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::openapi::SandboxIdText;
+
 /// Answer to `POST /v1/sandboxes`: the VM has booted and its agent answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CreatedSandbox {
+    #[schemars(with = "SandboxIdText")]
     pub id: SandboxId,
-    /// Always [`SandboxState::Ready`].
+    /// Always `ready`.
     pub state: SandboxState,
     pub template: String,
     /// Guest memory, in MiB.
@@ -27,8 +31,9 @@ pub struct CreatedSandbox {
 }
 
 /// Answer to `GET /v1/sandboxes/{id}`, and each entry of the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxInfo {
+    #[schemars(with = "SandboxIdText")]
     pub id: SandboxId,
     pub state: SandboxState,
     pub template: String,
@@ -52,9 +57,11 @@ pub struct SandboxInfo {
     pub vmm_pid: Option<u32>,
     /// What it was forked from; may be gone by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SandboxIdText>")]
     pub parent: Option<SandboxId>,
     /// Sandboxes forked from it that still exist.
     #[serde(default)]
+    #[schemars(with = "Vec<SandboxIdText>")]
     pub children: Vec<SandboxId>,
     /// Forks that lie between its VM and one made from a template. A merge puts another VM under an id.
     #[serde(default)]
@@ -73,12 +80,12 @@ pub struct SandboxInfo {
 }
 
 /// Answer to `GET /v1/sandboxes`, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxList {
     pub sandboxes: Vec<SandboxInfo>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxState {
     Booting,
@@ -89,7 +96,7 @@ pub enum SandboxState {
 }
 
 /// How a VM came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// It had been waiting in the pool of its template.
@@ -103,7 +110,7 @@ pub enum Source {
 }
 
 /// Counters since the VM started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxStats {
     pub uptime_ms: u64,
     /// Guest memory resident on the host, in bytes.

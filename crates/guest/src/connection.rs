@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use agent_proto::{Direction, HEADER_LEN, Header, MessageError, Reply, Request};
+use agent_proto::{Carried as Beginning, Direction, HEADER_LEN, Header, MessageError, Reply, Request};
 use rustix::event::{PollFd, PollFlags};
 use thiserror::Error;
 use vsock::VsockStream;
@@ -68,6 +68,8 @@ pub(crate) struct Connection<S> {
     carried: Arc<Carried>,
     /// The run in progress, while its host is there.
     run: Option<Hosted>,
+    /// Its output so far, as far as it was pushed.
+    pushed: Beginning,
 }
 
 /// Where replies go.
@@ -88,6 +90,7 @@ impl<S: Stream> Connection<S> {
             sent: 0,
             carried,
             run: None,
+            pushed: Beginning::default(),
         })
     }
 
@@ -120,6 +123,7 @@ impl<S: Stream> Connection<S> {
     /// From here to [`Self::end_run`] a clone carries on what is in progress.
     pub(crate) fn begin_run(&mut self) {
         self.run = Some(self.carried.begin());
+        self.pushed = Beginning::default();
     }
 
     pub(crate) fn end_run(&mut self) {
@@ -132,7 +136,10 @@ impl<S: Stream> Connection<S> {
     /// Adds a reply to what is to be sent.
     pub(crate) fn push(&mut self, reply: &Reply) -> Result<(), ConnectionError> {
         match &self.link {
-            Link::Host(_) => self.outbox.extend_from_slice(&reply.encode()?),
+            Link::Host(_) => {
+                self.outbox.extend_from_slice(&reply.encode()?);
+                count(&mut self.pushed, reply, u64::wrapping_add);
+            }
             Link::Kept(run) => run.take(reply),
         }
         Ok(())
@@ -228,11 +235,16 @@ impl<S: Stream> Connection<S> {
     /// In a clone the run in progress goes on; anything else is over with its connection.
     fn survive(&mut self, error: ConnectionError) -> Result<(), ConnectionError> {
         let hosted = self.run.take_if(|_| matches!(error, ConnectionError::Cloned));
-        let Some(run) = hosted.map_or(Ok(None), Hosted::carry)? else {
+        let unsent = unsent(&self.outbox, self.sent);
+        let mut taken = self.pushed;
+        for reply in &unsent {
+            count(&mut taken, reply, u64::wrapping_sub);
+        }
+        let Some(run) = hosted.map_or(Ok(None), |hosted| hosted.carry(taken))? else {
             return Err(error);
         };
-        for reply in unsent(&self.outbox, self.sent) {
-            run.take(&reply);
+        for reply in &unsent {
+            run.take(reply);
         }
         self.outbox = Vec::new();
         self.sent = 0;
@@ -255,6 +267,15 @@ fn failure<S: Stream>(error: io::Error) -> ConnectionError {
         ConnectionError::Cloned
     } else {
         error.into()
+    }
+}
+
+/// Adds a reply's output to what is counted, or takes it away.
+fn count(output: &mut Beginning, reply: &Reply, work: fn(u64, u64) -> u64) {
+    match reply {
+        Reply::Stdout(bytes) => output.stdout_bytes = work(output.stdout_bytes, bytes.len() as u64),
+        Reply::Stderr(bytes) => output.stderr_bytes = work(output.stderr_bytes, bytes.len() as u64),
+        _ => {}
     }
 }
 

@@ -26,6 +26,7 @@ mod diff;
 mod host;
 mod memory;
 mod nursery;
+mod replay;
 mod sandbox;
 
 mod auth;

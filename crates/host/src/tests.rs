@@ -3,8 +3,10 @@
 mod client;
 mod deaths;
 mod diffs;
+mod documents;
 mod forks;
 mod pools;
+mod replays;
 mod requests;
 mod runs;
 mod sandboxes;

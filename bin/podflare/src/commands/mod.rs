@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and a function that carries it out.
 
+pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod image;
@@ -24,6 +25,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Status(args) => status::run(context, args),
         Command::Doctor(args) => doctor::run(context, args),
         Command::Logs(args) => logs::run(context, args),
+        Command::Config(command) => config::dispatch(context, command),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
         Command::Image(command) => image::dispatch(context, command),

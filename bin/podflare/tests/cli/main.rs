@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod config;
 mod forks;
 mod help;
 mod image;

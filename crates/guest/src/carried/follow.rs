@@ -1,5 +1,6 @@
 //! Sends a carried run to whoever follows it.
 
+use agent_proto::Reply;
 use rustix::event::{PollFd, PollFlags};
 
 use super::{Follower, Next};
@@ -12,6 +13,7 @@ pub(crate) fn follow<S: Stream>(
     connection: &mut Connection<S>,
     mut follower: Follower,
 ) -> Result<(), ConnectionError> {
+    connection.reply(&Reply::Carried(follower.beginning()))?;
     loop {
         match follower.next() {
             Next::Reply(reply) => connection.reply(&reply)?,

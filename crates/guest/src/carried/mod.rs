@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent_proto::{FailureCode, Reply};
+use agent_proto::{Carried as Beginning, FailureCode, Reply};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::services::failed;
@@ -63,6 +63,7 @@ pub(crate) struct Hosted {
 /// One run without a host.
 #[derive(Debug)]
 pub(crate) struct CarriedRun {
+    beginning: Beginning,
     state: Mutex<State>,
     /// Rung when there is something new for the follower.
     news: OwnedFd,
@@ -124,13 +125,15 @@ impl Carried {
 }
 
 impl Hosted {
-    /// The machine has been cloned: a place for the run to go on in. `None` when it has ended and another has begun.
-    pub(crate) fn carry(self) -> io::Result<Option<Arc<CarriedRun>>> {
+    /// The machine has been cloned: a place for the run to go on in from here. `None` when it has ended and another has
+    /// begun.
+    pub(crate) fn carry(self, beginning: Beginning) -> io::Result<Option<Arc<CarriedRun>>> {
         let mut runs = self.registry.lock();
         if runs.begun != self.number {
             return Ok(None);
         }
         let run = Arc::new(CarriedRun {
+            beginning,
             state: Mutex::default(),
             news: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             room: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -205,6 +208,10 @@ impl CarriedRun {
 }
 
 impl Follower {
+    pub(crate) fn beginning(&self) -> Beginning {
+        self.run.beginning
+    }
+
     pub(crate) fn next(&mut self) -> Next {
         let mut state = self.run.lock();
         let mut position = state.follower.unwrap_or(0);

@@ -1,6 +1,6 @@
 //! What the agent of a clone makes of the connections and runs it has inherited.
 
-use agent_proto::{FailureCode, Language, Reply, Request};
+use agent_proto::{Carried, FailureCode, Language, Reply, Request};
 
 use crate::rig::{Host, Rig, eventually};
 
@@ -22,10 +22,23 @@ fn go(rig: &Rig) {
     std::fs::write(rig.home().join("go"), "").unwrap();
 }
 
-fn follow(rig: &Rig) -> Host {
+fn ask_to_follow(rig: &Rig) -> Host {
     let mut host = rig.host();
     host.send(&Request::Follow);
     host
+}
+
+/// The run that is carried on, and where its output begins.
+fn follow_from(rig: &Rig) -> (Host, Carried) {
+    let mut host = ask_to_follow(rig);
+    match host.reply() {
+        Reply::Carried(carried) => (host, carried),
+        other => panic!("there is a run to follow: {other:?}"),
+    }
+}
+
+fn follow(rig: &Rig) -> Host {
+    follow_from(rig).0
 }
 
 #[test]
@@ -63,7 +76,7 @@ fn its_end_is_kept_until_the_next_run_and_can_be_read_again() {
         assert_eq!((outcome.out().as_str(), outcome.code), ("off\n", 3));
     }
     rig.host().bash("true").says("");
-    assert!(not_found(&mut follow(&rig)));
+    assert!(not_found(&mut ask_to_follow(&rig)));
 }
 
 fn not_found(host: &mut Host) -> bool {
@@ -73,11 +86,11 @@ fn not_found(host: &mut Host) -> bool {
 #[test]
 fn without_a_run_in_progress_there_is_nothing_to_follow() {
     let rig = Rig::new();
-    assert!(not_found(&mut follow(&rig)));
+    assert!(not_found(&mut ask_to_follow(&rig)));
     let mut parents = rig.host();
     parents.python("x = 1").says("");
     rig.clone_machine();
-    let mut host = follow(&rig);
+    let mut host = ask_to_follow(&rig);
     assert!(not_found(&mut host));
     host.python("x").says("1\n");
     eventually("the agent lets go of the parent's connections", || {
@@ -168,7 +181,7 @@ fn a_second_follower_is_refused_and_one_that_leaves_cancels_nothing() {
     go(&rig);
     let mut first = follow(&rig);
     first.wait_for_output("off\n");
-    assert!(busy(&follow(&rig).reply()));
+    assert!(busy(&ask_to_follow(&rig).reply()));
     drop(first);
     finds_off(&rig);
 }
@@ -195,12 +208,10 @@ fn finds_off(rig: &Rig) {
     eventually("the last follower is gone", || {
         host.send(&Request::Follow);
         let reply = host.reply();
-        assert!(
-            busy(&reply) || reply == Reply::Stdout(b"off\n".to_vec()),
-            "{reply:?}"
-        );
+        assert!(busy(&reply) || matches!(reply, Reply::Carried(_)), "{reply:?}");
         !busy(&reply)
     });
+    assert_eq!(host.reply(), Reply::Stdout(b"off\n".to_vec()));
     std::fs::remove_file(rig.home().join("go")).unwrap();
     host.finish().says("end\n");
 }
@@ -225,7 +236,14 @@ fn every_byte_goes_to_the_parent_or_to_the_clone_and_none_to_both() {
         }
         rig.clone_machine();
         let mut output = parents.read_whole_output();
-        output.extend(follow(&rig).finish().stdout);
+        let (mut follower, carried) = follow_from(&rig);
+        assert_eq!(
+            carried.stdout_bytes,
+            output.len() as u64,
+            "it is told where it begins"
+        );
+        assert_eq!(carried.stderr_bytes, 0);
+        output.extend(follower.finish().stdout);
         let expected: String = (0..lines).map(|i| format!("{i:09}\n")).collect();
         assert!(output == expected.as_bytes(), "{} bytes", output.len());
         std::fs::remove_file(rig.home().join("done")).unwrap();

@@ -15,6 +15,7 @@ use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
 use crate::nursery::{MakeError, Newborn, Nursery};
+use crate::replay::Replay;
 use crate::sandbox::{
     Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
 };
@@ -51,6 +52,7 @@ pub(super) struct Draft {
     pub(super) spec: Spec,
     pub(super) origin: Origin,
     pub(super) files: VmFiles,
+    pub(super) replay: Arc<Replay>,
 }
 
 impl Host {
@@ -130,9 +132,10 @@ impl Host {
             spec,
             origin: self.origin_of_root(source, born_ms),
             files: vm.home.files.clone(),
+            replay: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
-        sandbox.be_born(vm.process.pid(), connection);
+        sandbox.be_born(vm.process.pid(), Some(connection));
         self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
         Ok(sandbox)
     }
@@ -155,6 +158,7 @@ impl Host {
             spec,
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             files: home.files.clone(),
+            replay: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
         let plan = BootPlan {
@@ -228,6 +232,7 @@ impl Host {
             origin: draft.origin,
             files: draft.files,
             runs_max: self.config.runs_per_sandbox,
+            replay: draft.replay,
             mailbox,
             activity: Arc::clone(&self.activity),
         });

@@ -3,24 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_proto::{FailureCode, Reply, Request};
 use api::Source;
 use futures_util::future::try_join_all;
 use lifecycle::{EndReason, ForkRefused};
 use pod_types::SandboxId;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::creation::Draft;
 use super::registry::MergeError;
 use super::{CreateRefused, Host, Marks, NoRoom};
 use crate::agent::Clock;
+use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::clock;
 use crate::nursery::{RaiseError, raise};
-use crate::sandbox::{Message, Origin, Spec, Start, Terms, Title};
+use crate::replay::{Replay, Scribe, Succession};
+use crate::sandbox::{Message, Origin, RunStream, Spec, Start, Terms, Title};
 use crate::vm::{CloneError, Order};
 
 /// What a clone counts for where clones of its template were never measured, in MiB.
 const FIRST_ESTIMATE_MIB: u64 = 64;
+
+/// How long a child may take to say whether a run goes on in it. It may have to wait for a thread that has not noticed
+/// yet that it is in a clone.
+const FOLLOW_BOUND: Duration = Duration::from_secs(10);
 
 /// Why there are no copies of a sandbox. It is unharmed in any case.
 #[derive(Debug)]
@@ -31,6 +39,48 @@ pub(crate) enum ForkError {
     NoRoom(NoRoom),
     Clone(CloneError),
     Raise(RaiseError),
+    /// Nobody knows what became of the run in progress in a child.
+    Carry(AgentError),
+}
+
+/// What a child starts with beside its VM.
+struct Heir {
+    replay: Arc<Replay>,
+    line: Line,
+}
+
+/// The connection on which a child was told who it is.
+enum Line {
+    Idle(AgentConnection),
+    /// It follows the run that goes on in the child.
+    Carried(AgentConnection, Scribe),
+}
+
+impl Heir {
+    fn of_idle(succession: &Succession, connection: AgentConnection) -> Self {
+        Self {
+            replay: succession.heir(),
+            line: Line::Idle(connection),
+        }
+    }
+
+    /// Asks before anybody knows the child: the next run in it would make it forget one that has ended by now.
+    async fn of_busy(succession: &Succession, mut connection: AgentConnection) -> Result<Self, AgentError> {
+        let asked = timeout(FOLLOW_BOUND, connection.ask(&Request::Follow)).await;
+        match asked.unwrap_or(Err(AgentError::Silent))? {
+            Reply::Carried(carried) => {
+                let (replay, scribe) = succession.heir_of(carried);
+                let line = Line::Carried(connection, scribe);
+                Ok(Self { replay, line })
+            }
+            // The last run had just ended, or the next not begun: then it is the parent's.
+            Reply::Failed(failure) if failure.code == FailureCode::NotFound => {
+                Ok(Self::of_idle(succession, connection))
+            }
+            Reply::Failed(failure) => Err(AgentError::Failed(failure.message)),
+            _ => Err(AgentError::Unexpected { expected: "Follow" }),
+        }
+    }
 }
 
 impl Host {
@@ -54,6 +104,7 @@ impl Host {
         let mut reservation = reservation.map_err(ForkError::NoRoom)?;
         // Before the first of them is made: what the parent does from here on may be its own.
         let created_at_ms = clock::now_ms();
+        let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
         // An owner that is gone, or does not come to it before the end, drops the question.
@@ -64,11 +115,22 @@ impl Host {
         let brood = brood.map_err(ForkError::Clone)?;
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
-        let raised = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, Clock::WentOn, count))).await;
-        let children = raised.map_err(ForkError::Raise)?;
+        let busy = succession.look();
+        let raised = brood.vms.into_iter().map(|vm| async {
+            let (id, vm, connection) = raise(vm, Clock::WentOn, count).await.map_err(ForkError::Raise)?;
+            let heir = if busy {
+                Heir::of_busy(&succession, connection)
+                    .await
+                    .map_err(ForkError::Carry)?
+            } else {
+                Heir::of_idle(&succession, connection)
+            };
+            Ok((id, vm, heir))
+        });
+        let children = try_join_all(raised).await?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
-        for (id, vm, connection) in children {
+        for (id, vm, heir) in children {
             let terms = Terms {
                 created_at_ms,
                 ..parent.title().terms
@@ -83,13 +145,24 @@ impl Host {
                     ancestry: parent.origin.ancestry.child(self.next_vm(), created_at_ms),
                 },
                 files: vm.home.files.clone(),
+                replay: heir.replay,
             };
             let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
-            sandbox.be_born(vm.process.pid(), connection);
+            let (idle, carried) = match heir.line {
+                Line::Idle(connection) => (Some(connection), None),
+                Line::Carried(connection, scribe) => (None, Some((connection, scribe))),
+            };
+            sandbox.be_born(vm.process.pid(), idle);
             let start = Start::Born(Box::new(vm));
             self.adopt(&sandbox, Some(&parent), mailbox, part, start)
                 .map_err(|_: CreateRefused| ForkError::Stopping)?;
+            if let Some((connection, scribe)) = carried
+                && let Ok(ticket) = sandbox.begin_run()
+            {
+                let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
+                self.background.spawn(run.write_down());
+            }
             known.push(id);
         }
         tracing::debug!(timing = marks.header(), "sandbox forked");

@@ -2,7 +2,7 @@
 
 use api::{ApiError, ErrorCode};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lifecycle::{ForkRefused, MergeRefused, RunRefused};
 use pod_types::ErrorChain;
@@ -42,6 +42,11 @@ pub(super) fn not_found() -> Failed {
         ErrorCode::RouteNotFound,
         "there is nothing at this path",
     ))
+}
+
+pub(super) fn method_not_allowed(method: &Method, path: &str) -> Failed {
+    let text = format!("{path} does not take {method}");
+    Failed(ApiError::new(ErrorCode::MethodNotAllowed, text))
 }
 
 pub(super) fn no_sandbox() -> Failed {
@@ -125,6 +130,10 @@ impl From<ForkError> for Failed {
             }
             ForkError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox, or make fewer children"),
             ForkError::Clone(error) => failed(ErrorChain(&error).to_string()),
+            ForkError::Carry(error) => failed(format!(
+                "a child does not say whether the run in progress goes on in it: {}",
+                ErrorChain(&error)
+            )),
             ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
         })
     }

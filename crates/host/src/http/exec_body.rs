@@ -64,7 +64,7 @@ impl Body for ExecBody {
         }
         if this.run.has_events() {
             this.last_chunk = Instant::now();
-            return Poll::Ready(Some(Ok(Frame::data(this.run.take_events().into()))));
+            return Poll::Ready(Some(Ok(Frame::data(this.run.take_events()))));
         }
         if ended {
             return Poll::Ready(None);

@@ -16,7 +16,8 @@ use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::error::{Failed, not_found};
-use super::{diff, exec, forks, sandboxes, status, trace_context};
+use super::routes::Routes;
+use super::{diff, documents, exec, forks, replay, sandboxes, status, trace_context};
 use crate::auth::{Auth, Refusal};
 use crate::host::Host;
 
@@ -41,7 +42,7 @@ impl Api {
 
     /// From now on calls are answered. Only the first host counts.
     pub fn ready(&self, host: Arc<Host>) {
-        let router = router(Arc::clone(&host));
+        let router = routes().with_state(Arc::clone(&host));
         drop(self.router.set((host, router)));
     }
 
@@ -50,6 +51,9 @@ impl Api {
             Ok(None) => {}
             Ok(Some(uri)) => *request.uri_mut() = uri,
             Err(error) => return error.into_response(),
+        }
+        if let Some(document) = documents::answer(request.method(), request.uri().path()) {
+            return document;
         }
         let ready = self.router.get();
         if request.uri().path() == "/v1/healthz" {
@@ -72,22 +76,21 @@ impl Api {
     }
 }
 
-fn router(host: Arc<Host>) -> Router {
-    Router::new()
+/// Each is an operation in `api::openapi`, too; a test compares them.
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list))
         .route(
             "/v1/sandboxes/{id}",
             get(sandboxes::show).delete(sandboxes::delete),
         )
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))
+        .route("/v1/sandboxes/{id}/replay", get(replay::replay))
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
         .route("/v1/capacity", get(status::capacity))
-        .fallback(|| async { not_found() })
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(host)
 }
 
 /// The sandbox that a path under `/v1/sandboxes/` names.
@@ -95,14 +98,6 @@ pub(super) fn sandbox_id(request: &Request<Body>) -> Result<SandboxId, Failed> {
     let rest = request.uri().path().strip_prefix("/v1/sandboxes/");
     let id = rest.and_then(|rest| rest.split('/').next()?.parse().ok());
     id.ok_or_else(super::error::no_sandbox)
-}
-
-async fn method_not_allowed(request: Request<Body>) -> Failed {
-    let (method, path) = (request.method(), request.uri().path());
-    Failed(ApiError::new(
-        ErrorCode::MethodNotAllowed,
-        format!("{path} does not take {method}"),
-    ))
 }
 
 fn unauthorized(refusal: Refusal) -> Failed {

@@ -5,12 +5,15 @@
 
 mod body;
 mod diff;
+mod documents;
 mod error;
 mod exec;
 mod exec_body;
 mod forks;
 mod front;
 mod patient;
+mod replay;
+mod routes;
 mod sandboxes;
 mod server;
 mod stall;
@@ -19,3 +22,9 @@ mod trace_context;
 
 pub use front::Api;
 pub use server::serve;
+
+/// The paths of the router.
+#[cfg(test)]
+pub(crate) fn routed_paths() -> Vec<&'static str> {
+    front::routes().paths().to_vec()
+}

@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Capacity, ErrorCode};
+use api::Capacity;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::error::Failed;
+use super::error::method_not_allowed;
 use crate::host::Host;
 
 /// The official client wants the bare text `ok`.
 pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let text = format!("/v1/healthz does not take {method}");
-        return Failed(ApiError::new(ErrorCode::MethodNotAllowed, text)).into_response();
+        let mut refused = method_not_allowed(method, "/v1/healthz").into_response();
+        refused
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+        return refused;
     }
     let (status, text) = match host {
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting"),

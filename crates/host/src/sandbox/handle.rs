@@ -16,6 +16,7 @@ use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::host::Activity;
 use crate::memory::resident_bytes;
+use crate::replay::Replay;
 use crate::storage::Template;
 use crate::vm::VmFiles;
 
@@ -67,6 +68,7 @@ pub(crate) struct Beginning {
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
     pub(crate) runs_max: u32,
+    pub(crate) replay: Arc<Replay>,
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) activity: Arc<Activity>,
@@ -77,6 +79,8 @@ pub(crate) struct Sandbox {
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    /// What its runs have said. It goes with the VM, whatever that is known as.
+    pub(crate) replay: Arc<Replay>,
     /// Changed under the registry's lock only, so that what is found under an id has it.
     title: Mutex<Title>,
     machine: Mutex<Machine>,
@@ -108,6 +112,7 @@ impl Sandbox {
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
+            replay: beginning.replay,
             title: Mutex::new(beginning.title),
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
@@ -119,10 +124,12 @@ impl Sandbox {
         }
     }
 
-    /// Its VM is up, in this process, and its guest has taken on its identity over this connection.
-    pub(crate) fn be_born(&self, vmm_pid: u32, connection: AgentConnection) {
+    /// Its VM is up, in this process, and its guest has taken on its identity, over this connection if it is free.
+    pub(crate) fn be_born(&self, vmm_pid: u32, connection: Option<AgentConnection>) {
         self.vmm_pid.store(vmm_pid, Ordering::Relaxed);
-        self.keep_connection(connection);
+        if let Some(connection) = connection {
+            self.keep_connection(connection);
+        }
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
     }
@@ -166,9 +173,15 @@ impl Sandbox {
     pub(crate) fn begin_run(self: &Arc<Self>) -> Result<RunTicket, RunRefused> {
         self.machine(Machine::begin_run)?;
         self.activity.begin_run();
+        self.replay.ask();
         Ok(RunTicket {
             sandbox: Arc::clone(self),
         })
+    }
+
+    /// Runs in progress, those that wait included.
+    pub(crate) fn runs(&self) -> u32 {
+        self.machine(|machine| machine.runs())
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -284,6 +297,7 @@ impl Drop for RunTicket {
     fn drop(&mut self) {
         self.sandbox.machine(Machine::end_run);
         self.sandbox.activity.end_run();
+        self.sandbox.replay.tell();
     }
 }
 

@@ -10,14 +10,15 @@
 //!                   └─────────────┴▶ Mourning┘   the VM is gone: wait to hear why
 //! ```
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use agent_proto::{FailureCode, Reply};
-use api::{Channel, EventEncoder};
+use api::Channel;
+use bytes::Bytes;
 use lifecycle::{EndReason, Phase};
 use pod_types::ErrorChain;
 use tokio::time::timeout;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use super::handle::{RunTicket, Sandbox};
 use crate::agent::{self, AgentConnection, AgentError};
 use crate::clock;
+use crate::replay::Scribe;
 
 /// Events are handed on when this much is waiting, even if there is more to read.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -39,6 +41,8 @@ const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const EXIT_VM_GONE: i32 = 137;
 /// The exit code of a run that the agent could not carry out.
 const EXIT_NOT_RUN: i32 = 1;
+/// The exit code, for the replay alone, of a run whose client went away: it is interrupted, as if by Ctrl-C.
+const EXIT_ABANDONED: i32 = 130;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub(crate) struct RunStream {
     /// The request, as the agent gets it; given back once sent.
     frame: Vec<u8>,
     stage: Stage,
-    encoder: EventEncoder,
+    scribe: Scribe,
     end: Option<RunEnd>,
     hops: Hops,
 }
@@ -96,25 +100,64 @@ impl RunStream {
             },
             None => connecting(&sandbox),
         };
+        let scribe = Scribe::new(&sandbox.replay);
         Self {
             sandbox,
             _ticket: ticket,
             frame,
             stage,
-            encoder: EventEncoder::default(),
+            scribe,
             end: None,
-            hops: Hops {
-                received,
-                sent: None,
-                first_reply: None,
-            },
+            hops: Hops::new(received),
         }
+    }
+
+    /// A run that goes on in a clone, from here on over a connection that follows it already.
+    pub(crate) fn following(
+        sandbox: Arc<Sandbox>,
+        ticket: RunTicket,
+        connection: AgentConnection,
+        scribe: Scribe,
+    ) -> Self {
+        Self {
+            sandbox,
+            _ticket: ticket,
+            frame: Vec::new(),
+            stage: Stage::Receiving(connection),
+            scribe,
+            end: None,
+            hops: Hops::new(Instant::now()),
+        }
+    }
+
+    /// Writes a run down that has no client, to its end.
+    pub(crate) async fn write_down(mut self) {
+        poll_fn(|cx| {
+            loop {
+                let ended = self.poll(cx).is_ready() && self.end.is_some();
+                if ended {
+                    self.confess();
+                }
+                let had_events = self.has_events();
+                if had_events {
+                    drop(self.take_events());
+                }
+                if ended {
+                    return Poll::Ready(());
+                }
+                // A whole chunk stopped it; otherwise it waits for the guest.
+                if !had_events {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
     }
 
     /// Works until the run has ended or a whole chunk of events is waiting (ready), or until there is nothing to do
     /// (pending; there may be events waiting all the same).
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.end.is_none() && self.encoder.len() < CHUNK_BYTES {
+        while self.end.is_none() && self.scribe.len() < CHUNK_BYTES {
             ready!(self.poll_stage(cx));
         }
         Poll::Ready(())
@@ -126,27 +169,27 @@ impl RunStream {
     }
 
     pub(crate) fn has_events(&self) -> bool {
-        !self.encoder.is_empty()
+        !self.scribe.is_empty()
     }
 
-    pub(crate) fn take_events(&mut self) -> Vec<u8> {
-        self.encoder.take()
+    /// For the client; the sandbox's replay has them, too.
+    pub(crate) fn take_events(&mut self) -> Bytes {
+        self.scribe.take()
     }
 
     /// Says on the stream itself that the run was lost or refused: it is too late for a status.
     pub(crate) fn confess(&mut self) {
         let (line, code) = match self.end.take() {
-            Some(RunEnd::Lost(why)) => (format!("podflare: {why}\n"), EXIT_VM_GONE),
-            Some(RunEnd::Refused { message, .. }) => (format!("podflare: {message}\n"), EXIT_NOT_RUN),
+            Some(RunEnd::Lost(why)) => (why, EXIT_VM_GONE),
+            Some(RunEnd::Refused { message, .. }) => (message, EXIT_NOT_RUN),
             other => {
                 self.end = other;
                 return;
             }
         };
         let now = clock::now_ms();
-        // What was written before ends in a line of its own.
-        self.encoder.output(Channel::Stderr, line.as_bytes(), now);
-        self.encoder.exit(code, now);
+        self.scribe.remark(&line, now);
+        self.scribe.exit(code, now);
         self.end = Some(RunEnd::Exit(code));
     }
 
@@ -197,10 +240,14 @@ impl RunStream {
     fn hear(&mut self, reply: Reply) {
         self.hops.first_reply.get_or_insert_with(Instant::now);
         match reply {
-            Reply::Stdout(bytes) => self.encoder.output(Channel::Stdout, &bytes, clock::now_ms()),
-            Reply::Stderr(bytes) => self.encoder.output(Channel::Stderr, &bytes, clock::now_ms()),
+            Reply::Stdout(bytes) => self.scribe.output(Channel::Stdout, &bytes, clock::now_ms()),
+            Reply::Stderr(bytes) => self.scribe.output(Channel::Stderr, &bytes, clock::now_ms()),
+            Reply::Dropped { bytes } => {
+                let text = format!("{bytes} bytes of output before this are not kept");
+                self.scribe.remark(&text, clock::now_ms());
+            }
             Reply::Exit(exit) => {
-                self.encoder.exit(exit.code, clock::now_ms());
+                self.scribe.exit(exit.code, clock::now_ms());
                 self.finish(RunEnd::Exit(exit.code));
             }
             Reply::Failed(failure) => self.finish(RunEnd::Refused {
@@ -239,7 +286,36 @@ impl RunStream {
     }
 }
 
+impl Drop for RunStream {
+    /// A client that went away gets nothing more, but the replay does not stop in the middle of a run.
+    fn drop(&mut self) {
+        let begun = self.scribe.has_begun();
+        match &self.end {
+            Some(RunEnd::Exit(_)) => {}
+            Some(RunEnd::Lost(_)) if begun => self.confess(),
+            None if begun => {
+                let now = clock::now_ms();
+                self.scribe
+                    .remark("the client went away and the run was interrupted", now);
+                self.scribe.exit(EXIT_ABANDONED, now);
+            }
+            Some(RunEnd::Lost(_) | RunEnd::Refused { .. }) | None => {}
+        }
+        if self.has_events() {
+            drop(self.take_events());
+        }
+    }
+}
+
 impl Hops {
+    fn new(received: Instant) -> Self {
+        Self {
+            received,
+            sent: None,
+            first_reply: None,
+        }
+    }
+
     fn log(&self, sandbox: &Sandbox) {
         let at = |hop: Option<Instant>| hop.map(|hop| (hop - self.received).as_micros());
         tracing::debug!(

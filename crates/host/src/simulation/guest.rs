@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_proto::{
-    Direction, Entry, EntryKind, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply, Request, VERSION,
-    Welcome,
+    Carried, Direction, Entry, EntryKind, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply, Request,
+    VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,6 +31,17 @@ pub(super) struct Memory {
     /// Files by path: content, and when it was last written.
     files: BTreeMap<String, (String, i64)>,
     pub(super) panics: bool,
+    /// The run in progress, if it is one that a clone carries on.
+    counting: Option<Counting>,
+}
+
+/// A run that writes `line-0`, `line-1`, … in two pieces each.
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    piece: u64,
+    pieces: u64,
+    pause: Duration,
+    written: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +95,10 @@ impl Guest {
                 Request::Ping | Request::PowerOff => vec![Reply::Done],
                 Request::Inventory(_) => self.inventory(),
                 Request::Digests { paths } => vec![self.digests(&paths)],
-                Request::Follow => vec![failed(FailureCode::NotFound)],
+                Request::Follow => match self.follow(&mut stream).await {
+                    Some(replies) => replies,
+                    None => return,
+                },
                 Request::Exec(exec) => match self.exec(&mut stream, &exec.code).await {
                     Some(replies) => replies,
                     None => return,
@@ -135,6 +149,46 @@ impl Guest {
         Reply::Digests(paths.iter().map(digest).collect())
     }
 
+    async fn follow(&self, stream: &mut UnixStream) -> Option<Vec<Reply>> {
+        let counting = self.memory.lock().unwrap().counting;
+        let Some(counting) = counting else {
+            return Some(vec![failed(FailureCode::NotFound)]);
+        };
+        let carried = Carried {
+            stdout_bytes: counting.written,
+            stderr_bytes: 0,
+        };
+        let reply = Reply::Carried(carried).encode().unwrap();
+        stream.write_all(&reply).await.ok()?;
+        self.count(stream).await
+    }
+
+    /// Goes on with the run in progress, to its end.
+    async fn count(&self, stream: &mut UnixStream) -> Option<Vec<Reply>> {
+        loop {
+            let (text, pause) = {
+                let mut memory = self.memory.lock().unwrap();
+                let Some(counting) = &mut memory.counting else {
+                    return Some(vec![]);
+                };
+                if counting.piece == counting.pieces {
+                    memory.counting = None;
+                    return Some(vec![Reply::Exit(Exit { code: 0 })]);
+                }
+                let text = match counting.piece % 2 {
+                    0 => "line-".to_owned(),
+                    _ => format!("{}\n", counting.piece / 2),
+                };
+                counting.piece += 1;
+                counting.written += text.len() as u64;
+                (text, counting.pause)
+            };
+            let reply = Reply::Stdout(text.into_bytes()).encode().unwrap();
+            stream.write_all(&reply).await.ok()?;
+            sleep(pause).await;
+        }
+    }
+
     /// Runs one word; `None` when the connection is over.
     async fn exec(&self, stream: &mut UnixStream, code: &str) -> Option<Vec<Reply>> {
         let (word, rest) = code.split_once([' ', '(']).unwrap_or((code, ""));
@@ -175,6 +229,16 @@ impl Guest {
                 let mut replies = vec![out(&"x".repeat(64 * 1024)); 192];
                 replies.push(exit(0));
                 Some(replies)
+            }
+            "count" => {
+                let (lines, pause) = rest.split_once(' ').unwrap();
+                self.memory.lock().unwrap().counting = Some(Counting {
+                    piece: 0,
+                    pieces: 2 * lines.parse::<u64>().unwrap(),
+                    pause: Duration::from_millis(pause.parse().unwrap()),
+                    written: 0,
+                });
+                self.count(stream).await
             }
             "sleep" => {
                 sleep(Duration::from_millis(rest.parse().unwrap())).await;

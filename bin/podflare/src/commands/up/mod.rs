@@ -13,6 +13,7 @@ mod start;
 
 use std::path::PathBuf;
 
+use ::settings::up::Kind;
 use softhost::{HostKind, HostSetting, Limits, Observed, QEMU_PACKAGES, Status, Stopped, Verdict};
 
 use crate::artifacts::{Artifacts, Request, templates};
@@ -47,13 +48,8 @@ has changed, such as an option or a program. Sandboxes do not survive that.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Port of the API on 127.0.0.1 [default: 7070]
-    #[arg(long)]
-    port: Option<u16>,
-
-    /// Memory of the software host, in MiB [default: half of what is free, at most 8 GiB]
-    #[arg(long, visible_alias = "memory", value_name = "MIB")]
-    memory_mib: Option<u32>,
+    #[command(flatten)]
+    lasting: ::settings::up::Options,
 
     /// Memory of a sandbox that asks for none, in MiB
     #[arg(long, value_name = "MIB")]
@@ -63,27 +59,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEMPLATE=COUNT", value_parser = pool_size)]
     pool: Vec<String>,
 
-    /// Use hardware virtualization, without checking that it works
+    /// Use hardware virtualization, without checking that it works: --kind hardware
     #[arg(long, conflicts_with = "software")]
     hardware: bool,
 
-    /// Use the software host, even where hardware virtualization works
+    /// Use the software host, even where hardware virtualization works: --kind software
     #[arg(long)]
     software: bool,
-
-    /// PEM file, or directory of them, that sandboxes shall trust (can be repeated)
-    #[arg(long, value_name = "PATH")]
-    ca_certificates: Vec<PathBuf>,
-
-    /// Template to have besides `default` (can be repeated); `podflare image ls` shows all
-    #[arg(
-        long = "template",
-        value_name = "NAME",
-        env = "PODFLARE_TEMPLATES",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    templates: Vec<String>,
 
     /// Build the images anew, with today's security updates
     #[arg(long)]
@@ -111,8 +93,15 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         softhost::require_free_port(options.port).map_err(|error| Failure::because("port", &error))?;
     }
 
+    let file = context.configuration()?;
+    if let Some(file) = &file {
+        context
+            .printer
+            .note(&format!("settings from {}", file.path.display()));
+    }
+    let from_file = file.map(|file| file.hostd_variables()).unwrap_or_default();
     let steps = Steps::new(context.printer);
-    let launch = prepare(context, &directories, &args, options, &steps)?;
+    let launch = prepare(context, &directories, &args, options, &from_file, &steps)?;
     if let Some(status) = &running {
         let changes = before.map_or(vec!["how it was started"], |before| launch.differences(&before));
         if changes.is_empty() && local::is_well(status) {
@@ -133,9 +122,9 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     launch.write(&directories)?;
     if args.foreground {
-        return Err(start::in_foreground(context, &directories));
+        return Err(start::in_foreground(context, &directories, &from_file));
     }
-    let status = start::detached(context, &directories, &steps)?;
+    let status = start::detached(context, &directories, &from_file, &steps)?;
     context.printer.show(&Report::started(&status, context))?;
     Ok(Exit::Ok)
 }
@@ -164,6 +153,7 @@ fn prepare(
     directories: &Directories,
     args: &Args,
     options: Options,
+    from_file: &[(String, String)],
     steps: &Steps,
 ) -> Result<Launch, Failure> {
     let binaries = Binaries::find()?;
@@ -195,7 +185,8 @@ fn prepare(
     };
     let artifacts = Artifacts::ensure(&request)?;
     steps.abandon();
-    Launch::new(options, (kind, verdict.reason().to_owned()), binaries, artifacts)
+    let why = (kind, verdict.reason().to_owned());
+    Launch::new(options, why, binaries, artifacts, from_file)
 }
 
 /// Kept as it was written: the daemon reads it again.
@@ -220,7 +211,11 @@ impl Args {
         match (self.hardware, self.software) {
             (true, _) => HostSetting::Hardware,
             (_, true) => HostSetting::Software,
-            (false, false) => HostSetting::Auto,
+            (false, false) => match self.lasting.kind {
+                Kind::Auto => HostSetting::Auto,
+                Kind::Hardware => HostSetting::Hardware,
+                Kind::Software => HostSetting::Software,
+            },
         }
     }
 
@@ -233,18 +228,30 @@ impl Args {
                 .map_err(|error| Failure::while_doing("certificates", &path.display().to_string(), &error))
         };
         let given: Vec<PathBuf> = self
+            .lasting
             .ca_certificates
             .iter()
             .map(absolute)
             .collect::<Result<_, _>>()?;
         // A misspelt name is told before anything is built.
-        templates(&self.templates.iter().map(String::as_str).collect::<Vec<_>>())?;
+        templates(
+            &self
+                .lasting
+                .templates
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
+        )?;
         Ok(Options {
             port: self
+                .lasting
                 .port
                 .or(running.map(|options| options.port))
                 .unwrap_or(softhost::DEFAULT_PORT),
-            memory_mib: self.memory_mib.or(running.and_then(|options| options.memory_mib)),
+            memory_mib: self
+                .lasting
+                .memory_mib
+                .or(running.and_then(|options| options.memory_mib)),
             ram_mib: self.ram_mib.or(running.and_then(|options| options.ram_mib)),
             pool: match running {
                 Some(options) if self.pool.is_empty() => options.pool.clone(),
@@ -255,8 +262,8 @@ impl Args {
                 Some(_) | None => given,
             },
             templates: match running {
-                Some(options) if self.templates.is_empty() => options.templates.clone(),
-                Some(_) | None => self.templates.clone(),
+                Some(options) if self.lasting.templates.is_empty() => options.templates.clone(),
+                Some(_) | None => self.lasting.templates.clone(),
             },
         })
     }

@@ -30,6 +30,7 @@ const TAIL_LINES: usize = 15;
 pub(crate) fn detached(
     context: &Context,
     directories: &Directories,
+    from_file: &[(String, String)],
     steps: &Steps,
 ) -> Result<Status, Failure> {
     let cannot = |error| Failure::while_doing("supervisor", "cannot start the supervisor", &error);
@@ -41,7 +42,7 @@ pub(crate) fn detached(
             end(supervisor, &own);
         }
     });
-    let mut supervisor = command(directories)
+    let mut supervisor = command(directories, from_file)
         .and_then(|mut command| {
             command
                 .stdin(Stdio::null())
@@ -65,11 +66,15 @@ pub(crate) fn detached(
 }
 
 /// Becomes the supervisor. Returns only when that fails.
-pub(crate) fn in_foreground(context: &Context, directories: &Directories) -> Failure {
+pub(crate) fn in_foreground(
+    context: &Context,
+    directories: &Directories,
+    from_file: &[(String, String)],
+) -> Failure {
     context
         .printer
         .note("the host runs until you press Ctrl-C; `podflare status` tells from elsewhere how it is");
-    let error = match command(directories) {
+    let error = match command(directories, from_file) {
         Ok(mut command) => command.arg("--foreground").exec(),
         Err(error) => error,
     };
@@ -89,10 +94,13 @@ fn end(supervisor: ProcessId, directories: &Directories) {
     let _ = softhost::stop(&directories.run, &limits);
 }
 
-/// Ourselves as a supervisor.
-fn command(directories: &Directories) -> io::Result<Command> {
+/// Ourselves as a supervisor. What the configuration file says about the daemon comes along as variables, as if it had
+/// been set there, but what is really set there counts.
+fn command(directories: &Directories, from_file: &[(String, String)]) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
+    let unset = from_file.iter().filter(|(name, _)| env::var_os(name).is_none());
     command
+        .envs(unset.map(|(name, value)| (name, value)))
         .arg("supervise")
         .arg("--state-dir")
         .arg(&directories.state)

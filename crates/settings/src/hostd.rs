@@ -1,104 +1,162 @@
-//! The command line and its environment.
+//! What the daemon of one host is told.
 
+use std::env;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+
+use crate::{File, LoadError, Section, place};
 
 /// More VMs than any host holds.
 const POOL_MAX: u32 = 10_000;
 
 /// Runs sandboxes on this host and serves the Podflare HTTP API.
 #[derive(Debug, Parser)]
-#[command(version)]
-pub(crate) struct Options {
+#[command(name = "podflare-hostd", version)]
+pub struct Options {
+    /// Configuration file [default: PODFLARE_CONFIG, ~/.config/podflare/podflare.toml, /etc/podflare/podflare.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Address to listen on
     #[arg(long, env = "PODFLARE_HOSTD_ADDR", default_value = "127.0.0.1:7070")]
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
 
     /// Address that clients reach when a forwarder stands in front of --addr; decides whether API keys are required
     #[arg(long, env = "PODFLARE_EXPOSED_AS", value_name = "ADDR")]
-    pub(crate) exposed_as: Option<SocketAddr>,
+    pub exposed_as: Option<SocketAddr>,
 
     /// Directory for running sandboxes; belongs to one daemon at a time
     #[arg(long, env = "PODFLARE_DATA_DIR", default_value = "/var/lib/podflare")]
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
 
     /// Directory with vmlinux, default.ext4 and further templates as <name>.ext4
     #[arg(long, env = "PODFLARE_IMAGES", value_name = "DIR")]
-    pub(crate) images: PathBuf,
+    pub images: PathBuf,
 
     /// Initial RAM disk of guests, with the agent
     #[arg(long, env = "PODFLARE_GUEST_INITRD", value_name = "FILE")]
-    pub(crate) guest_initrd: PathBuf,
+    pub guest_initrd: PathBuf,
 
     /// The podflare-vmm program; next to this program unless given
     #[arg(long, env = "PODFLARE_VMM", value_name = "FILE")]
-    pub(crate) vmm: Option<PathBuf>,
+    pub vmm: Option<PathBuf>,
 
     /// Let VM processes keep the daemon's rights, where the host does not allow them to be confined (as a user other
     /// than root without user namespaces)
-    #[arg(long)]
-    pub(crate) unconfined: bool,
+    #[arg(long, env = "PODFLARE_UNCONFINED", value_parser = BoolishValueParser::new())]
+    pub unconfined: bool,
 
     /// Virtual CPUs of each sandbox
     #[arg(long, env = "PODFLARE_VCPUS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
-    pub(crate) vcpus: u8,
+    pub vcpus: u8,
 
     /// Memory of a sandbox that does not ask for an amount, in MiB
     #[arg(long, env = "PODFLARE_RAM_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=65536))]
-    pub(crate) ram_mib: u32,
+    pub ram_mib: u32,
 
     /// Memory that all sandboxes together may have, in MiB; what is available at the start unless given
     #[arg(long, env = "PODFLARE_MEMORY_BUDGET_MIB", value_name = "MIB")]
-    pub(crate) memory_budget_mib: Option<u64>,
+    pub memory_budget_mib: Option<u64>,
 
     /// VMs that may boot at the same time
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) boot_concurrency: u32,
+    pub boot_concurrency: u32,
 
     /// VMs that wait ready for the next sandboxes of a template; for templates not named it depends on the memory
     #[arg(long, env = "PODFLARE_POOL", value_parser = pool_size, value_delimiter = ',', value_name = "TEMPLATE=COUNT")]
-    pub(crate) pool: Vec<(String, u32)>,
+    pub pool: Vec<(String, u32)>,
+
+    /// VMs that wait ready for the next sandboxes of the default template, unless --pool names it
+    #[arg(long, env = "PODFLARE_FC_POOL_SIZE", value_parser = clap::value_parser!(u32).range(..=i64::from(POOL_MAX)), value_name = "COUNT")]
+    pub pool_size: Option<u32>,
 
     /// Boot every sandbox, instead of cloning it from a snapshot of its template
     #[arg(long, env = "PODFLARE_BOOT_ONLY", value_parser = BoolishValueParser::new())]
-    pub(crate) boot_only: bool,
+    pub boot_only: bool,
 
     /// Seconds a VM may take to boot
     #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "300", value_parser = seconds, value_name = "SECONDS")]
-    pub(crate) boot_deadline: Duration,
+    pub boot_deadline: Duration,
 
     /// Seconds that runs may go on after a request to stop; a second request cuts them short
     #[arg(long, env = "PODFLARE_SHUTDOWN_GRACE", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
-    pub(crate) shutdown_grace: Duration,
+    pub shutdown_grace: Duration,
 
+    /// What is logged, e.g. `info,host=debug`; RUST_LOG counts when this is not set [default: info]
+    #[arg(long, env = "PODFLARE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// Form of the log: text for people, JSON for collectors
     #[arg(long, env = "PODFLARE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
+    pub log_format: LogFormat,
 
-    /// API keys that admit their holders, comma-separated; from the environment only, so that no process list shows them
-    #[arg(skip = std::env::var("PODFLARE_API_KEYS").ok())]
-    pub(crate) api_keys: Option<String>,
+    /// API keys that admit their holders, comma-separated; from the environment or the configuration file, so that no
+    /// process list shows them
+    #[arg(
+        long,
+        env = "PODFLARE_API_KEYS",
+        hide = true,
+        hide_env_values = true,
+        value_name = "KEYS"
+    )]
+    pub api_keys: Option<String>,
 
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]
-    pub(crate) auth_disabled: bool,
+    pub auth_disabled: bool,
 
     /// Region shown to clients
     #[arg(long, env = "PODFLARE_REGION")]
-    pub(crate) region: Option<String>,
+    pub region: Option<String>,
 
     /// Base URL of this host for clients, which the official client remembers for days
     #[arg(long, env = "PODFLARE_PUBLIC_URL", value_name = "URL")]
-    pub(crate) public_url: Option<String>,
+    pub public_url: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     Text,
     Json,
+}
+
+impl Options {
+    /// From the command line, the environment and the configuration file, which is given, too. Ends the program with
+    /// a message when the command line makes no sense.
+    ///
+    /// # Errors
+    /// The configuration file cannot be used.
+    pub fn load() -> Result<(Self, Option<File>), LoadError> {
+        let named = named_file(env::args_os().skip(1));
+        let file = match place::find(named.as_deref(), None) {
+            Some(found) => Some(File::load(&found)?),
+            None => None,
+        };
+        let section = Section::hostd();
+        let command = match &file {
+            Some(file) => file.apply(&section, Self::command()),
+            None => Self::command(),
+        };
+        let options = Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        Ok((options, file))
+    }
+}
+
+/// The value of `--config`, which has to be known before the rest can be read.
+fn named_file(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments.skip_while(|argument| {
+        argument != "--config" && !argument.to_string_lossy().starts_with("--config=")
+    });
+    let found = arguments.next()?;
+    match found.to_string_lossy().strip_prefix("--config=") {
+        Some(path) => Some(path.into()),
+        None => arguments.next().map(PathBuf::from),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -119,11 +177,18 @@ fn pool_size(text: &str) -> Result<(String, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_file_is_found_in_arguments_of_either_form() {
+        let named = |text: &str| named_file(text.split(' ').map(OsString::from));
+        assert_eq!(named("--vcpus 1 --config a.toml"), Some("a.toml".into()));
+        assert_eq!(named("--config=b.toml --vcpus 1"), Some("b.toml".into()));
+        assert_eq!(named("--vcpus 1"), None);
     }
 
     #[test]
