@@ -29,6 +29,10 @@ pub enum ErrorCode {
     InvalidBody,
     MissingKey,
     InvalidKey,
+    /// A route of the operator's, without the operator's token.
+    InvalidOperatorToken,
+    TenantNotFound,
+    KeyNotFound,
     SandboxNotFound,
     RouteNotFound,
     MethodNotAllowed,
@@ -36,7 +40,13 @@ pub enum ErrorCode {
     SandboxNotReady,
     /// What is asked for does not go with the state that the sandbox is in.
     StateConflict,
+    /// There is a tenant of that name.
+    TenantExists,
     BodyTooLarge,
+    /// The tenant has as many sandboxes as it may have.
+    TooManySandboxes,
+    /// The tenant creates sandboxes faster than it may.
+    RateLimited,
     /// Too many execs in one sandbox.
     TooManyExecs,
     /// The VM of this sandbox is gone.
@@ -48,7 +58,11 @@ pub enum ErrorCode {
     /// The guest's agent could not do what it was asked.
     AgentFailed,
     Internal,
+    /// The database could not do what it was asked.
+    StoreFailed,
     NoCapacity,
+    /// Too many calls wait for their turn.
+    HostBusy,
     ShuttingDown,
 }
 
@@ -68,18 +82,19 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
-            Self::MissingKey | Self::InvalidKey => 401,
-            Self::SandboxNotFound | Self::RouteNotFound => 404,
+            Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
+            Self::SandboxNotFound | Self::RouteNotFound | Self::TenantNotFound | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady | Self::StateConflict => 409,
+            Self::SandboxNotReady | Self::StateConflict | Self::TenantExists => 409,
             Self::BodyTooLarge => 413,
-            Self::TooManyExecs => 429,
+            Self::TooManySandboxes | Self::RateLimited | Self::TooManyExecs => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed
             | Self::AgentFailed
+            | Self::StoreFailed
             | Self::Internal => 500,
-            Self::NoCapacity | Self::ShuttingDown => 503,
+            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
         }
     }
 }

@@ -14,6 +14,8 @@ mod diff;
 mod exec;
 mod fork;
 
+mod admin;
+
 mod capacity;
 mod sandbox;
 
@@ -22,6 +24,11 @@ mod error;
 mod encode;
 mod event;
 
+pub use admin::{
+    AUDIT_LIMIT_MAX, AuditEntry, AuditPage, AuditQuery, GRACE_SECONDS_MAX, KeyInfo, KeyList, KeyState,
+    NewKey, NewKeyRequest, NewTenantRequest, RotateRequest, SetTenantRequest, StoreReport, TenantInfo,
+    TenantList, USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport,
+};
 pub use capacity::{
     Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
 };

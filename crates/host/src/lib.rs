@@ -27,6 +27,8 @@ mod host;
 mod memory;
 mod nursery;
 mod sandbox;
+mod store;
+mod tenants;
 
 mod auth;
 mod http;
@@ -42,4 +44,6 @@ pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve};
 pub use memory::{Probe, memory_available_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
+pub use store::StoreOpenError;
+pub use tenants::TenantsConfig;
 pub use vm::{Code, VmmProcess, VmmProgram, VmmSpawner};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::Source;
 use futures_util::future::try_join_all;
-use lifecycle::{EndReason, ForkRefused};
+use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
 use tokio::sync::oneshot;
 
@@ -16,6 +16,7 @@ use crate::auth::Tenant;
 use crate::clock;
 use crate::nursery::{RaiseError, raise};
 use crate::sandbox::{Message, Origin, Spec, Start, Terms, Title};
+use crate::tenants::TurnRefused;
 use crate::vm::{CloneError, Order};
 
 /// What a clone counts for where clones of its template were never measured, in MiB.
@@ -27,6 +28,8 @@ pub(crate) enum ForkError {
     Unknown,
     Refused(ForkRefused),
     Stopping,
+    Quota(QuotaRefused),
+    Turn(TurnRefused),
     NoRoom(NoRoom),
     Clone(CloneError),
     Raise(RaiseError),
@@ -48,8 +51,13 @@ impl Host {
         }
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
+        let account = &parent.account;
+        let slots = account
+            .admit(self.tenants().now(), count)
+            .map_err(ForkError::Quota)?;
+        let _turn = self.turns.fork(tenant, count).await.map_err(ForkError::Turn)?;
         let each_mib = self.clone_estimate_mib(&parent.spec);
-        let reservation = self.room_to_clone(each_mib * u64::from(count)).await;
+        let reservation = self.room_to_clone(each_mib * u64::from(count), account).await;
         let mut reservation = reservation.map_err(ForkError::NoRoom)?;
         // Before the first of them is made: what the parent does from here on may be its own.
         let created_at_ms = clock::now_ms();
@@ -67,14 +75,14 @@ impl Host {
         let children = raised.map_err(ForkError::Raise)?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
-        for (id, vm, connection) in children {
+        for ((id, vm, connection), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
                 ..parent.title().terms
             };
             let draft = Draft {
                 title: Title { id, terms },
-                tenant,
+                slot,
                 spec: parent.spec.clone(),
                 origin: Origin {
                     source: Source::Fork,
@@ -115,6 +123,7 @@ impl Host {
         let mut marks = Marks::begin();
         let old = self.registry().merge(loser, winner, tenant)?;
         tracing::debug!(sandbox_id = %loser, winner = %winner, "sandbox merged");
+        old.leave_slot();
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
         if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {

@@ -130,7 +130,9 @@ impl RunStream {
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<u8> {
-        self.encoder.take()
+        let events = self.encoder.take();
+        self.sandbox.account.usage().sent(events.len());
+        events
     }
 
     /// Says on the stream itself that the run was lost or refused: it is too late for a status.
