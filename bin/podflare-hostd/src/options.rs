@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
+use pod_types::Tier;
 
 /// More VMs than any host holds.
 const POOL_MAX: u32 = 10_000;
@@ -81,6 +82,31 @@ pub(crate) struct Options {
     /// API keys that admit their holders, comma-separated; from the environment only, so that no process list shows them
     #[arg(skip = std::env::var("PODFLARE_API_KEYS").ok())]
     pub(crate) api_keys: Option<String>,
+
+    /// Ask everybody for an API key, also on a loopback address
+    #[arg(long, env = "PODFLARE_REQUIRE_KEYS", value_parser = BoolishValueParser::new())]
+    pub(crate) require_keys: bool,
+
+    /// What opens /v1/admin; from the environment only, like the keys
+    #[arg(skip = std::env::var("PODFLARE_OPERATOR_TOKEN").ok())]
+    pub(crate) operator_token: Option<String>,
+
+    /// Tier of tenants that are not given one: free, pro, scale or unlimited
+    #[arg(
+        long,
+        env = "PODFLARE_DEFAULT_TIER",
+        default_value = "unlimited",
+        value_name = "TIER"
+    )]
+    pub(crate) default_tier: Tier,
+
+    /// Days for which the audit log is kept
+    #[arg(long, env = "PODFLARE_AUDIT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
+    pub(crate) audit_days: u32,
+
+    /// Rows of the audit log that are kept of what tenants do
+    #[arg(long, env = "PODFLARE_AUDIT_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "COUNT")]
+    pub(crate) audit_rows: u64,
 
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]

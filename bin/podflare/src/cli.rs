@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{
+    audit, doctor, down, image, key, logs, machine, run, sandbox, status, supervise, tenant, up, usage,
+    version,
+};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -39,6 +42,12 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    #[command(subcommand)]
+    Key(key::Command),
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    Usage(usage::Args),
+    Audit(audit::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
