@@ -8,6 +8,8 @@ mod image;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod sandbox;

@@ -194,7 +194,10 @@ impl Host {
         let (sandbox, mailbox) = self.draw_up(draft);
         self.adopt(&sandbox, None, mailbox, reservation, start)?;
         match birth.await {
-            Ok(Ok(())) => Ok(sandbox),
+            Ok(Ok(())) => {
+                sandbox.begin_slot();
+                Ok(sandbox)
+            }
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
             Err(_) => Err(CreateRefused::Lost),
         }
@@ -289,7 +292,6 @@ impl Host {
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
-        sandbox.begin_slot();
         registry.add(Arc::clone(sandbox), parent);
         let account = Arc::clone(&sandbox.account);
         account.owner_begins();

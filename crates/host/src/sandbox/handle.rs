@@ -133,6 +133,7 @@ impl Sandbox {
     pub(crate) fn be_born(&self, vmm_pid: u32, connection: AgentConnection) {
         self.vmm_pid.store(vmm_pid, Ordering::Relaxed);
         self.keep_connection(connection);
+        self.begin_slot();
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
     }
