@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use host::{
-    Api, Auth, AuthConfig, AuthConfigError, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools,
-    TemplateError, Templates, Timing, VmmProgram, memory_available_mib, serve,
+    Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, TemplateError, Templates,
+    TenantsConfig, Timing, VmmProgram, memory_available_mib, serve,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -32,8 +33,6 @@ const WORKERS_MAX: usize = 4;
 
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
-    #[error("refusing to start")]
-    Auth(#[source] AuthConfigError),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot listen on {addr}")]
@@ -59,18 +58,13 @@ pub(crate) enum RunError {
 }
 
 pub(crate) fn run(options: Options) -> Result<(), RunError> {
-    let keys = AuthConfig {
-        keys: options.api_keys.clone(),
-        disabled: options.auth_disabled,
-    };
-    let auth = Auth::new(&keys, options.exposed_as.unwrap_or(options.addr)).map_err(RunError::Auth)?;
     raise_open_files();
     runtime()
         .map_err(RunError::Runtime)?
-        .block_on(serve_until_signal(options, auth))
+        .block_on(serve_until_signal(options))
 }
 
-async fn serve_until_signal(options: Options, auth: Auth) -> Result<(), RunError> {
+async fn serve_until_signal(options: Options) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Runtime)?;
     let listener = TcpListener::bind(options.addr)
         .await
@@ -79,8 +73,7 @@ async fn serve_until_signal(options: Options, auth: Auth) -> Result<(), RunError
             source,
         })?;
     let addr = listener.local_addr().unwrap_or(options.addr);
-    let mode = auth.mode();
-    let api = Api::new(auth, options.region.clone());
+    let api = Api::new(options.region.clone());
     let (stop, done) = (CancellationToken::new(), CancellationToken::new());
     let config = config(&options)?;
     let timing = config.timing;
@@ -99,7 +92,7 @@ async fn serve_until_signal(options: Options, auth: Auth) -> Result<(), RunError
         .map_err(|error| RunError::Runtime(error.into()))?
         .map_err(RunError::Open)?;
     api.ready(Arc::clone(&host));
-    announce(addr, mode, budget);
+    announce(addr, host.auth().mode(), budget);
 
     let name = signals.next().await;
     tracing::info!(
@@ -158,6 +151,19 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
         runs_per_sandbox: 64,
         region: options.region.clone(),
         endpoint: options.public_url.clone(),
+        auth: AuthConfig {
+            keys: options.api_keys.clone(),
+            disabled: options.auth_disabled,
+            required: options.require_keys,
+            operator_token: options.operator_token.clone(),
+        },
+        address: options.exposed_as.unwrap_or(options.addr),
+        tenants: TenantsConfig {
+            default_tier: options.default_tier,
+            audit_age: Duration::from_secs(24 * 3600 * u64::from(options.audit_days)),
+            audit_rows: options.audit_rows,
+            ..TenantsConfig::default()
+        },
         timing: Timing {
             boot_deadline: options.boot_deadline,
             shutdown_grace: options.shutdown_grace,

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    config, doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version,
+    audit, config, doctor, down, image, key, logs, machine, run, sandbox, status, supervise, tenant, up,
+    usage, version,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -43,6 +44,12 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    #[command(subcommand)]
+    Key(key::Command),
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    Usage(usage::Args),
+    Audit(audit::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]

@@ -9,6 +9,7 @@ use crate::configuration;
 use crate::failure::Failure;
 use crate::interrupts::Interrupts;
 use crate::local;
+use crate::operator;
 use crate::output::Printer;
 use crate::settings::{Directories, GlobalArgs, STATE_DIR_VARIABLE};
 
@@ -63,17 +64,53 @@ impl Context {
 
     /// A client of the host that the arguments, the environment or the run directory name, in that order.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(self.endpoint(self.global.api_key.clone())?))
+    }
+
+    /// A client of the same host with the operator's rights.
+    pub(crate) fn operator(&self) -> Result<Client, Failure> {
+        let endpoint = self.endpoint(None)?;
+        let given = env::var(operator::VARIABLE)
+            .ok()
+            .filter(|token| !token.trim().is_empty());
+        let token = match given {
+            Some(token) => Some(token.trim().to_owned()),
+            None => self.local_token(endpoint.url())?,
+        };
+        let token = token.ok_or_else(|| {
+            let text = format!("the operator's token of the host at {} is not here", endpoint.url());
+            Failure::new("no_operator_token", text).hint(
+                "on the machine that runs the host it is the file operator.token of its state directory (--state-dir); \
+                 elsewhere set PODFLARE_OPERATOR_TOKEN",
+            )
+        })?;
+        let endpoint = Endpoint::new(endpoint.url(), Some(token));
+        endpoint
+            .map(Client::new)
+            .map_err(|error| Failure::because("operator", &error))
+    }
+
+    /// The token from the state directory, if the host it belongs to is the one at this URL.
+    fn local_token(&self, url: &str) -> Result<Option<String>, Failure> {
+        let directories = self.directories()?;
+        if local::url(&directories).is_none_or(|own| own.trim_end_matches('/') != url) {
+            return Ok(None);
+        }
+        operator::read(&directories)
+            .map_err(|error| Failure::while_doing("operator", "cannot read the operator's token", &error))
+    }
+
+    fn endpoint(&self, key: Option<String>) -> Result<Endpoint, Failure> {
         let sources = EndpointSources {
             url: self.global.api_url.clone(),
-            key: self.global.api_key.clone(),
+            key,
             local_url: self
                 .directories()
                 .ok()
                 .and_then(|directories| local::url(&directories)),
         };
-        let endpoint = Endpoint::resolve(sources, |name| env::var(name).ok()).map_err(|error| {
+        Endpoint::resolve(sources, |name| env::var(name).ok()).map_err(|error| {
             Failure::because("endpoint", &error).hint("check --api-url, PODFLARE_API_URL and the key")
-        })?;
-        Ok(Client::new(endpoint))
+        })
     }
 }

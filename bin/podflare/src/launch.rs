@@ -16,6 +16,7 @@ use softhost::{HostKind, HostSetting, Limits, RunDir, Settings};
 use crate::artifacts::{Artifacts, DEFAULT_TEMPLATE};
 use crate::binaries::Binaries;
 use crate::failure::Failure;
+use crate::operator;
 use crate::settings::Directories;
 
 /// Name of the file in the run directory.
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// Names of the templates besides the default one.
     #[serde(default)]
     pub(crate) templates: Vec<String>,
+    /// Whether callers need a key also on this machine.
+    #[serde(default)]
+    pub(crate) require_keys: bool,
 }
 
 impl Options {
@@ -67,6 +71,8 @@ struct Digests {
     hostd: String,
     vmm: String,
     environment: String,
+    #[serde(default)]
+    operator: String,
 }
 
 impl Launch {
@@ -75,12 +81,13 @@ impl Launch {
         (kind, reason): (HostKind, String),
         binaries: Binaries,
         artifacts: Artifacts,
-        from_file: &[(String, String)],
+        (from_file, operator): (&[(String, String)], &str),
     ) -> Result<Self, Failure> {
         let digests = Digests {
             hostd: file_digest(&binaries.hostd)?,
             vmm: file_digest(&binaries.vmm)?,
             environment: environment_digest(from_file),
+            operator: hexadecimal(&Sha256::digest(operator)),
         };
         Ok(Self {
             options,
@@ -122,6 +129,14 @@ impl Launch {
                 "the sandboxes' memory",
                 self.options.ram_mib != running.options.ram_mib,
             ),
+            (
+                "whether keys are required",
+                self.options.require_keys != running.options.require_keys,
+            ),
+            (
+                "the operator's token",
+                self.digests.operator != running.digests.operator,
+            ),
             ("the pools' sizes", self.options.pool != running.options.pool),
             ("podflare-hostd", self.digests.hostd != running.digests.hostd),
             ("podflare-vmm", self.digests.vmm != running.digests.vmm),
@@ -147,6 +162,11 @@ impl Launch {
             .options
             .ram_mib
             .map(|ram_mib| ["--ram-mib".to_owned(), ram_mib.to_string()]);
+        let require = self.options.require_keys.then(|| "--require-keys".to_owned());
+        let mut hostd_environment = environment(&[]);
+        if let Ok(Some(token)) = operator::read(directories) {
+            hostd_environment.push((operator::VARIABLE.to_owned(), token));
+        }
         let pools = self.options.pool.iter();
         let pools = pools.map(|pool| ["--pool".to_owned(), pool.clone()]);
         Settings {
@@ -158,8 +178,8 @@ impl Launch {
                 HostKind::Hardware => HostSetting::Hardware,
                 HostKind::Software => HostSetting::Software,
             },
-            hostd_arguments: ram.into_iter().chain(pools).flatten().collect(),
-            hostd_environment: environment(&[]),
+            hostd_arguments: ram.into_iter().chain(pools).flatten().chain(require).collect(),
+            hostd_environment,
             limits: Limits::default(),
         }
     }

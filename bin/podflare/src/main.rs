@@ -16,6 +16,7 @@ mod follow;
 mod interrupts;
 mod launch;
 mod local;
+mod operator;
 mod output;
 mod settings;
 mod source;

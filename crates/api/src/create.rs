@@ -21,7 +21,7 @@ pub struct CreateRequest {
     /// Name of a template; `default` when absent or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Longest life, in seconds. Recorded and shown; not enforced yet. 0 counts as absent.
+    /// Longest life, in seconds, capped by the tenant's tier. Recorded and shown; not enforced yet. 0 counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = SECONDS_MAX))]
     pub timeout_seconds: Option<u64>,

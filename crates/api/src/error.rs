@@ -32,6 +32,10 @@ pub enum ErrorCode {
     InvalidBody,
     MissingKey,
     InvalidKey,
+    /// A route of the operator's, without the operator's token.
+    InvalidOperatorToken,
+    TenantNotFound,
+    KeyNotFound,
     /// There is no such sandbox, or it is another tenant's.
     SandboxNotFound,
     RouteNotFound,
@@ -40,8 +44,14 @@ pub enum ErrorCode {
     SandboxNotReady,
     /// What is asked for does not go with the state that the sandbox is in.
     StateConflict,
+    /// There is a tenant of that name.
+    TenantExists,
     /// Longer than 64 MiB.
     BodyTooLarge,
+    /// The tenant has as many sandboxes as it may have.
+    TooManySandboxes,
+    /// The tenant creates sandboxes faster than it may.
+    RateLimited,
     /// Too many execs in one sandbox.
     TooManyExecs,
     /// The VM of this sandbox is gone.
@@ -54,8 +64,12 @@ pub enum ErrorCode {
     AgentFailed,
     /// The daemon's own fault.
     Internal,
+    /// The database could not do what it was asked.
+    StoreFailed,
     /// The host has no room; the text has the figures.
     NoCapacity,
+    /// Too many calls wait for their turn.
+    HostBusy,
     /// The host starts or stops.
     ShuttingDown,
 }
@@ -78,18 +92,19 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
-            Self::MissingKey | Self::InvalidKey => 401,
-            Self::SandboxNotFound | Self::RouteNotFound => 404,
+            Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
+            Self::SandboxNotFound | Self::RouteNotFound | Self::TenantNotFound | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady | Self::StateConflict => 409,
+            Self::SandboxNotReady | Self::StateConflict | Self::TenantExists => 409,
             Self::BodyTooLarge => 413,
-            Self::TooManyExecs => 429,
+            Self::TooManySandboxes | Self::RateLimited | Self::TooManyExecs => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed
             | Self::AgentFailed
+            | Self::StoreFailed
             | Self::Internal => 500,
-            Self::NoCapacity | Self::ShuttingDown => 503,
+            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
         }
     }
 }

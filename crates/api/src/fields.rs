@@ -88,6 +88,18 @@ impl Fields {
         }
     }
 
+    pub(crate) fn object(
+        &mut self,
+        field: &'static str,
+        expected: &str,
+    ) -> Result<Option<Map<String, Value>>, InvalidRequest> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(other) => Err(wrong(field, expected, &other)),
+        }
+    }
+
     fn take(&mut self, field: &str) -> Option<Value> {
         self.0.remove(field).filter(|value| !value.is_null())
     }
@@ -104,6 +116,11 @@ impl InvalidRequest {
     /// A field whose value has the right type and no meaning here.
     pub(crate) fn value(field: &'static str, expected: &str, got: &str) -> Self {
         wrong(field, expected, &Value::String(got.to_owned()))
+    }
+
+    /// The same with any value.
+    pub(crate) fn json(field: &'static str, expected: &str, got: &Value) -> Self {
+        wrong(field, expected, got)
     }
 }
 

@@ -15,6 +15,8 @@ mod exec;
 mod fork;
 mod replay;
 
+mod admin;
+
 mod capacity;
 mod sandbox;
 
@@ -25,6 +27,11 @@ mod event;
 
 mod openapi;
 
+pub use admin::{
+    AUDIT_LIMIT_MAX, AuditEntry, AuditPage, AuditQuery, GRACE_SECONDS_MAX, KeyInfo, KeyList, KeyState,
+    NewKey, NewKeyRequest, NewTenantRequest, RotateRequest, SetTenantRequest, StoreReport, TenantInfo,
+    TenantList, USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport,
+};
 pub use capacity::{
     Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
 };

@@ -19,6 +19,12 @@ pub struct CreatedSandbox {
     /// Root disk, in GiB, rounded up.
     pub rootfs_gb: u32,
     pub vcpus: u8,
+    /// Longest life, in seconds: what was asked for, capped by the tenant's tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// The same for time without a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u64>,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Only when the host is configured with a region.
@@ -44,10 +50,10 @@ pub struct SandboxInfo {
     pub vcpus: u8,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
-    /// As asked for at creation, in seconds.
+    /// Longest life, in seconds: what was asked for, capped by the tenant's tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
-    /// As asked for at creation, in seconds.
+    /// The same for time without a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u64>,
     pub persistent: bool,

@@ -13,11 +13,11 @@ use crate::transport::{Call, Transport};
 /// A host, seen from outside. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    transport: Transport,
+    pub(crate) transport: Transport,
 }
 
 /// No body in a request.
-const NOTHING: Option<&()> = None;
+pub(crate) const NOTHING: Option<&()> = None;
 
 impl Client {
     #[must_use]
@@ -157,7 +157,7 @@ impl Client {
 }
 
 /// For the value of a query: everything but letters, digits and what cannot be mistaken.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {

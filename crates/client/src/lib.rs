@@ -8,6 +8,7 @@
 //! is shown.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod client;
 mod endpoint;
 mod error;

@@ -1,4 +1,4 @@
-//! Who may call: bearer keys from an allow-list, or nobody asked on loopback.
+//! Who may call: holders of keys, or anybody on loopback; and the operator, by a token of its own.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,20 +8,24 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 /// What the operator says about authentication.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct AuthConfig {
     /// Comma-separated keys; each admits its holder, as a tenant of its own.
     pub keys: Option<String>,
     /// Ask nobody for a key, whatever the address.
     pub disabled: bool,
+    /// Ask everybody for a key, also on loopback.
+    pub required: bool,
+    /// What opens `/v1/admin`; nothing does without.
+    pub operator_token: Option<String>,
 }
 
 /// How calls are authenticated.
 #[derive(Clone, Debug)]
 pub struct Auth {
-    /// Digests of the keys; empty when nobody is asked.
-    keys: Vec<[u8; 32]>,
     mode: Mode,
+    /// Digest of the operator's token.
+    operator: Option<[u8; 32]>,
 }
 
 /// How it was decided.
@@ -30,25 +34,22 @@ pub enum Mode {
     Keys {
         count: usize,
     },
-    /// No keys, and only this machine can call.
+    /// No keys are asked for, and only this machine can call.
     Loopback,
     /// The operator has turned it off.
     Disabled,
 }
 
-/// Whose a sandbox is. A key is a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tenant {
-    /// Nobody was asked; sees everything.
-    Anyone,
-    Key([u8; 32]),
-}
+/// Whose a sandbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Tenant(pub(crate) i64);
 
 #[derive(Debug, Error)]
 pub enum AuthConfigError {
     #[error(
-        "{address} can be reached from other machines and no API key is set; set PODFLARE_API_KEYS (comma-separated), \
-         listen on a loopback address, or set PODFLARE_AUTH_DISABLED=1 to let everybody in"
+        "{address} can be reached from other machines and there is no API key; make one with `podflare key create` while \
+         listening on a loopback address, set PODFLARE_API_KEYS (comma-separated), or set PODFLARE_AUTH_DISABLED=1 to \
+         let everybody in"
     )]
     Open { address: SocketAddr },
     #[error("PODFLARE_API_KEYS is set and holds no key; unset it or put keys in it")]
@@ -60,35 +61,53 @@ pub enum AuthConfigError {
 pub(crate) enum Refusal {
     Missing,
     Unknown,
+    /// Its checksum is wrong.
+    Mistyped,
+    /// It was valid once.
+    Revoked,
+}
+
+impl AuthConfig {
+    /// Digests of the keys of the environment.
+    pub(crate) fn environment_keys(&self) -> impl Iterator<Item = [u8; 32]> {
+        let keys = if self.disabled { None } else { self.keys.as_deref() };
+        let keys = keys.unwrap_or_default().split(',').map(str::trim);
+        keys.filter(|key| !key.is_empty())
+            .map(|key| Sha256::digest(key).into())
+    }
 }
 
 impl Auth {
-    /// Decides by the address that clients reach, which is not the one listened on behind a forwarder.
+    /// Decides by the address that clients reach, which is not the one listened on behind a forwarder, and by how many
+    /// keys would let somebody in.
     ///
     /// # Errors
     /// Others could call without a key.
-    pub fn new(config: &AuthConfig, address: SocketAddr) -> Result<Self, AuthConfigError> {
-        let keys: Vec<_> = config.keys.as_deref().into_iter().flat_map(digests).collect();
-        if config.disabled {
-            return Ok(Self {
-                keys: Vec::new(),
-                mode: Mode::Disabled,
-            });
-        }
+    pub(crate) fn new(
+        config: &AuthConfig,
+        address: SocketAddr,
+        valid_keys: usize,
+    ) -> Result<Self, AuthConfigError> {
         // An empty variable is how shells unset one; one of only commas is a mistake.
         let meant = config.keys.as_deref().is_some_and(|keys| !keys.trim().is_empty());
-        match keys.len() {
-            0 if meant => Err(AuthConfigError::NoKeys),
-            0 if address.ip().is_loopback() => Ok(Self {
-                keys,
-                mode: Mode::Loopback,
-            }),
-            0 => Err(AuthConfigError::Open { address }),
-            count => Ok(Self {
-                keys,
-                mode: Mode::Keys { count },
-            }),
-        }
+        let listed = config.environment_keys().count();
+        let mode = if config.disabled {
+            Mode::Disabled
+        } else if meant && listed == 0 {
+            return Err(AuthConfigError::NoKeys);
+        } else if address.ip().is_loopback() && listed == 0 && !config.required {
+            Mode::Loopback
+        } else if address.ip().is_loopback() || valid_keys > 0 {
+            Mode::Keys { count: valid_keys }
+        } else {
+            return Err(AuthConfigError::Open { address });
+        };
+        let token = config.operator_token.as_deref().map(str::trim);
+        let token = token.filter(|token| !token.is_empty());
+        Ok(Self {
+            mode,
+            operator: token.map(|token| Sha256::digest(token).into()),
+        })
     }
 
     #[must_use]
@@ -96,30 +115,37 @@ impl Auth {
         self.mode
     }
 
-    /// Checks an `Authorization` header's value.
-    pub(crate) fn admit(&self, header: Option<&[u8]>) -> Result<Tenant, Refusal> {
-        if self.keys.is_empty() {
-            return Ok(Tenant::Anyone);
-        }
-        let key = header.and_then(bearer).ok_or(Refusal::Missing)?;
-        let digest: [u8; 32] = Sha256::digest(key).into();
-        // Every key is compared whole: how long this takes tells nothing about which one was nearly right.
-        let mut known = subtle::Choice::from(0);
-        for key in &self.keys {
-            known |= key.ct_eq(&digest);
-        }
-        if bool::from(known) {
-            Ok(Tenant::Key(digest))
-        } else {
-            Err(Refusal::Unknown)
-        }
+    /// Whether calls without a key are let in.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.mode, Mode::Loopback | Mode::Disabled)
+    }
+
+    /// Whether there is an operator's token at all.
+    pub(crate) fn has_operator(&self) -> bool {
+        self.operator.is_some()
+    }
+
+    /// Whether an `Authorization` header's value has the operator's token, which is asked for in every mode.
+    pub(crate) fn is_operator(&self, header: Option<&[u8]>) -> bool {
+        let (Some(operator), Some(token)) = (self.operator, header.and_then(bearer)) else {
+            return false;
+        };
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        bool::from(operator.ct_eq(&digest))
     }
 }
 
 impl Tenant {
     pub(crate) fn may_see(self, owner: Self) -> bool {
-        self == Self::Anyone || self == owner
+        self == owner
     }
+}
+
+/// The key of `Bearer <key>`; the scheme's case does not matter (RFC 9110, section 11.1).
+pub(crate) fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = header.split_first_chunk::<7>()?;
+    let key = key.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
 }
 
 impl fmt::Display for Mode {
@@ -133,61 +159,101 @@ impl fmt::Display for Mode {
     }
 }
 
-fn digests(keys: &str) -> impl Iterator<Item = [u8; 32]> {
-    keys.split(',')
-        .map(str::trim)
-        .filter(|key| !key.is_empty())
-        .map(|key| Sha256::digest(key).into())
-}
-
-/// The key of `Bearer <key>`; the scheme's case does not matter (RFC 9110, section 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = header.split_first_chunk::<7>()?;
-    let key = key.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
+/// Settings end up in logs; keys do not.
+impl fmt::Debug for AuthConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("keys", &self.environment_keys().count())
+            .field("disabled", &self.disabled)
+            .field("required", &self.required)
+            .field("operator_token", &self.operator_token.is_some())
+            .finish()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn auth(keys: Option<&str>, disabled: bool, address: &str) -> Result<Auth, AuthConfigError> {
-        let config = AuthConfig {
-            keys: keys.map(str::to_owned),
-            disabled,
-        };
-        Auth::new(&config, address.parse().unwrap())
+    fn mode(config: &AuthConfig, address: &str, stored: usize) -> Result<Mode, AuthConfigError> {
+        let valid = stored + config.environment_keys().count();
+        Auth::new(config, address.parse().unwrap(), valid).map(|auth| auth.mode())
+    }
+
+    fn keys(keys: &str) -> AuthConfig {
+        AuthConfig {
+            keys: Some(keys.to_owned()),
+            ..AuthConfig::default()
+        }
     }
 
     #[test]
     fn without_keys_only_loopback_starts() {
+        let disabled = AuthConfig {
+            disabled: true,
+            ..AuthConfig::default()
+        };
         for address in ["127.0.0.1:7070", "[::1]:7070"] {
-            assert_eq!(auth(None, false, address).unwrap().mode(), Mode::Loopback);
-            assert_eq!(auth(Some(""), false, address).unwrap().mode(), Mode::Loopback);
+            assert_eq!(mode(&AuthConfig::default(), address, 0).unwrap(), Mode::Loopback);
+            // A key of the store does not shut the door of a host of one's own.
+            assert_eq!(mode(&keys(""), address, 1).unwrap(), Mode::Loopback);
         }
         for address in ["0.0.0.0:7070", "192.0.2.1:7070", "[::]:7070"] {
-            let refusal = auth(None, false, address).unwrap_err().to_string();
+            let refusal = mode(&AuthConfig::default(), address, 0).unwrap_err().to_string();
             assert!(refusal.contains("PODFLARE_API_KEYS"), "{refusal}");
-            assert_eq!(auth(None, true, address).unwrap().mode(), Mode::Disabled);
+            assert_eq!(mode(&disabled, address, 0).unwrap(), Mode::Disabled);
+            assert_eq!(
+                mode(&AuthConfig::default(), address, 2).unwrap(),
+                Mode::Keys { count: 2 }
+            );
         }
         assert!(matches!(
-            auth(Some(" , "), false, "127.0.0.1:1"),
+            mode(&keys(" , "), "127.0.0.1:1", 0),
             Err(AuthConfigError::NoKeys)
         ));
     }
 
     #[test]
-    fn every_listed_key_admits_and_sees_only_its_own() {
-        let auth = auth(Some("pf_live_a, pf_live_b"), false, "127.0.0.1:7070").unwrap();
-        let a = auth.admit(Some(b"Bearer pf_live_a")).unwrap();
-        let b = auth.admit(Some(b"bearer  pf_live_b ")).unwrap();
-        assert!(a.may_see(a) && !a.may_see(b) && Tenant::Anyone.may_see(a));
-        for header in [None, Some(&b""[..]), Some(b"Bearer "), Some(b"Basic pf_live_a")] {
-            assert_eq!(auth.admit(header), Err(Refusal::Missing));
+    fn keys_are_asked_for_on_loopback_when_there_are_some_in_the_environment_or_it_is_said_so() {
+        let required = AuthConfig {
+            required: true,
+            ..AuthConfig::default()
+        };
+        assert_eq!(
+            mode(&keys("a, b"), "127.0.0.1:1", 0).unwrap(),
+            Mode::Keys { count: 2 }
+        );
+        assert_eq!(
+            mode(&required, "127.0.0.1:1", 0).unwrap(),
+            Mode::Keys { count: 0 }
+        );
+        mode(&required, "0.0.0.0:1", 0).unwrap_err();
+    }
+
+    #[test]
+    fn only_the_operators_token_is_the_operators_token() {
+        let config = AuthConfig {
+            keys: Some("pf_live_a".to_owned()),
+            operator_token: Some("pf_op_x".to_owned()),
+            ..AuthConfig::default()
+        };
+        let auth = Auth::new(&config, "127.0.0.1:1".parse().unwrap(), 1).unwrap();
+        assert!(auth.is_operator(Some(b"bearer  pf_op_x ")));
+        for header in [
+            None,
+            Some(&b"Bearer pf_live_a"[..]),
+            Some(b"Bearer "),
+            Some(b"pf_op_x"),
+        ] {
+            assert!(!auth.is_operator(header));
         }
-        for key in ["pf_live_c", "pf_live_a,pf_live_b", "pf_live_"] {
-            let header = format!("Bearer {key}");
-            assert_eq!(auth.admit(Some(header.as_bytes())), Err(Refusal::Unknown));
-        }
+        let none = Auth::new(&AuthConfig::default(), "127.0.0.1:1".parse().unwrap(), 0).unwrap();
+        assert!(!none.is_operator(Some(b"Bearer ")) && !none.has_operator());
+    }
+
+    #[test]
+    fn settings_are_printed_without_their_secrets() {
+        let text = format!("{:?}", keys("pf_live_secret"));
+        assert!(!text.contains("secret"), "{text}");
     }
 }

@@ -24,6 +24,8 @@ struct Books {
     used_mib: u64,
     /// The part of it that will be given back soon.
     ending_mib: u64,
+    /// Calls that get what is given back before all others.
+    first: u32,
 }
 
 /// A part of the budget, given back when dropped.
@@ -78,14 +80,37 @@ impl Budget {
         waited.await.unwrap_or_else(|_| Err(self.over(mib)))
     }
 
+    /// Takes a part before all others, waiting for somebody to give it back.
+    pub(crate) async fn reserve_first(
+        self: &Arc<Self>,
+        mib: u64,
+        patience: Duration,
+    ) -> Result<Reservation, OverBudget> {
+        let _first = First::new(self);
+        let waited = timeout(patience, async {
+            loop {
+                let released = self.released.notified();
+                if let Ok(reservation) = self.take_as(mib, true) {
+                    return reservation;
+                }
+                released.await;
+            }
+        });
+        waited.await.map_err(|_| self.over(mib))
+    }
+
     /// Takes a part without waiting.
     pub(crate) fn take_now(self: &Arc<Self>, mib: u64) -> Result<Reservation, OverBudget> {
         self.take(mib).map_err(|_| self.over(mib))
     }
 
     fn take(self: &Arc<Self>, mib: u64) -> Result<Reservation, Books> {
+        self.take_as(mib, false)
+    }
+
+    fn take_as(self: &Arc<Self>, mib: u64, is_first: bool) -> Result<Reservation, Books> {
         self.with(|books| {
-            if books.used_mib + mib > self.total_mib {
+            if books.used_mib + mib > self.total_mib || (books.first > 0 && !is_first) {
                 return Err(*books);
             }
             books.used_mib += mib;
@@ -108,6 +133,23 @@ impl Budget {
     fn with<T>(&self, work: impl FnOnce(&mut Books) -> T) -> T {
         // The books are whole between any two statements, so another thread's panic does not spoil them.
         work(&mut self.books.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// While it lives, others than those who hold one get nothing.
+struct First<'a>(&'a Arc<Budget>);
+
+impl<'a> First<'a> {
+    fn new(budget: &'a Arc<Budget>) -> Self {
+        budget.with(|books| books.first += 1);
+        Self(budget)
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.0.with(|books| books.first -= 1);
+        self.0.released.notify_waiters();
     }
 }
 
@@ -175,6 +217,27 @@ mod tests {
         drop(first);
         assert_eq!(budget.reserve(1000).await.unwrap().mib, 1000);
         assert_eq!(budget.used_mib(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_comes_first_gets_what_is_given_back_though_others_ask_all_the_time() {
+        let budget = Budget::new(1000);
+        let all = budget.take_now(1000).unwrap();
+        let waiting = {
+            let budget = Arc::clone(&budget);
+            tokio::spawn(async move { budget.reserve_first(300, Duration::from_secs(20)).await })
+        };
+        while budget.with(|books| books.first) == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(all);
+        budget.take_now(1).unwrap_err();
+        let got = waiting.await.unwrap().unwrap();
+        assert_eq!((got.mib, budget.used_mib()), (300, 300));
+        budget.take_now(700).unwrap();
+        let gave_up = budget.reserve_first(1001, Duration::from_millis(5)).await;
+        assert_eq!(gave_up.unwrap_err().wanted_mib, 1001);
+        budget.take_now(1).unwrap();
     }
 
     #[tokio::test]

@@ -1,11 +1,14 @@
 //! What a host is told at its start.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
 use crate::memory::Probe;
 use crate::storage::Templates;
+use crate::tenants::TenantsConfig;
 
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -26,6 +29,10 @@ pub struct HostConfig {
     pub region: Option<String>,
     /// Public base URL, shown in responses when set.
     pub endpoint: Option<String>,
+    pub auth: AuthConfig,
+    /// The address that clients reach; decides whether keys are required.
+    pub address: SocketAddr,
+    pub tenants: TenantsConfig,
     pub timing: Timing,
 }
 
@@ -74,6 +81,10 @@ pub struct Timing {
     pub boot_deadline: Duration,
     /// How long a creation waits for a snapshot that is being made, before it boots.
     pub snapshot_patience: Duration,
+    /// How long a creation waits for its turn, when the host makes as many as it can.
+    pub turn_patience: Duration,
+    /// How long a creation of a tenant with less than its share waits for memory that others give back.
+    pub room_patience: Duration,
     /// A silent stream gets a bare newline this often; the official client gives up after 30 s without a byte.
     pub heartbeat: Duration,
     /// A creation's response is begun after this long, whatever comes of it; the same client's limit is the reason.
@@ -95,6 +106,8 @@ impl Default for Timing {
         Self {
             boot_deadline: Duration::from_secs(300),
             snapshot_patience: Duration::from_secs(120),
+            turn_patience: Duration::from_secs(60),
+            room_patience: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
             hold_create: Duration::from_secs(15),
             hold_silent: Duration::from_millis(20),

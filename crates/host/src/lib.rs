@@ -28,6 +28,8 @@ mod memory;
 mod nursery;
 mod replay;
 mod sandbox;
+mod store;
+mod tenants;
 
 mod auth;
 mod http;
@@ -43,4 +45,6 @@ pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve};
 pub use memory::{Probe, memory_available_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
+pub use store::StoreOpenError;
+pub use tenants::TenantsConfig;
 pub use vm::{Code, VmmProcess, VmmProgram, VmmSpawner};

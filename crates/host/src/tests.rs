@@ -10,6 +10,8 @@ mod replays;
 mod requests;
 mod runs;
 mod sandboxes;
+mod shares;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,11 +27,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, Auth, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, Timing, serve,
+    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, TenantsConfig, Timing,
+    serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
 const BOUND: Duration = Duration::from_secs(20);
+
+/// The operator's token.
+const OPERATOR: &str = "pf_op_test";
 
 /// A daemon with its data in a directory of its own.
 struct Daemon {
@@ -45,9 +51,11 @@ struct Daemon {
 struct Setup {
     timing: Timing,
     keys: Option<&'static str>,
+    require_keys: bool,
     region: Option<&'static str>,
     boot: Boot,
     pools: Pools,
+    tenants: TenantsConfig,
 }
 
 /// Every sandbox is booted.
@@ -78,9 +86,11 @@ impl Default for Setup {
                 ..Timing::default()
             },
             keys: None,
+            require_keys: false,
             region: None,
             boot: Boot::Normal,
             pools: no_pools(),
+            tenants: TenantsConfig::default(),
         }
     }
 }
@@ -119,15 +129,19 @@ impl Daemon {
             runs_per_sandbox: 4,
             region: setup.region.map(str::to_owned),
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
+            auth: AuthConfig {
+                keys: setup.keys.map(str::to_owned),
+                operator_token: Some(OPERATOR.to_owned()),
+                required: setup.require_keys,
+                ..AuthConfig::default()
+            },
+            address: ([127, 0, 0, 1], 0).into(),
+            tenants: setup.tenants,
             timing: setup.timing,
-        };
-        let keys = AuthConfig {
-            keys: setup.keys.map(str::to_owned),
-            disabled: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = Api::new(Auth::new(&keys, address).unwrap(), config.region.clone());
+        let api = Api::new(config.region.clone());
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
         let server = serve(
             listener,

@@ -18,17 +18,26 @@
 //! Who was forked from whom is the [lineage](Lineage) of ids, and the [ancestry](Ancestry) of VMs. How many VMs wait ready for the next creation, and what is to be
 //! done about it, is the [pool](Pool).
 //!
+//! What a tenant may have is its [quota](Quota); whose call is next, when there are more than the host can serve, says the
+//! [fair queue](FairQueue).
+//!
 //! This crate must not know HTTP, VMs, processes or time.
 #![forbid(unsafe_code)]
 
 mod ancestry;
+mod bucket;
+mod fair;
 mod lineage;
 mod machine;
 mod pool;
+mod quota;
 
 pub use ancestry::Ancestry;
+pub use bucket::{Bucket, Rate};
+pub use fair::{FairQueue, QueueFull};
 pub use lineage::Lineage;
 pub use machine::{
     EndReason, FORKS_MAX, ForkRefused, Machine, MergeRefused, Phase, RunRefused, TransitionRefused,
 };
 pub use pool::{Circumstances, Pool, Room, Step};
+pub use quota::{Quota, QuotaRefused, is_below_share};

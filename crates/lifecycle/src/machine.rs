@@ -53,6 +53,8 @@ pub enum RunRefused {
     Booting,
     #[error("{max} runs are in progress or queued in this sandbox already")]
     TooMany { max: u32 },
+    #[error("{max} runs of this tenant are in progress or queued already")]
+    TenantTooMany { max: u64 },
     #[error("the sandbox has failed: {why}")]
     Failed { why: String },
     #[error("the sandbox has ended")]

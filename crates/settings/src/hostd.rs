@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
+use pod_types::Tier;
+
 use crate::{File, LoadError, Section, place};
 
 /// More VMs than any host holds.
@@ -105,6 +107,31 @@ pub struct Options {
         value_name = "KEYS"
     )]
     pub api_keys: Option<String>,
+
+    /// Ask everybody for an API key, also on a loopback address
+    #[arg(long, env = "PODFLARE_REQUIRE_KEYS", value_parser = BoolishValueParser::new())]
+    pub require_keys: bool,
+
+    /// What opens /v1/admin; from the environment only, like the keys
+    #[arg(skip = std::env::var("PODFLARE_OPERATOR_TOKEN").ok())]
+    pub operator_token: Option<String>,
+
+    /// Tier of tenants that are not given one: free, pro, scale or unlimited
+    #[arg(
+        long,
+        env = "PODFLARE_DEFAULT_TIER",
+        default_value = "unlimited",
+        value_name = "TIER"
+    )]
+    pub default_tier: Tier,
+
+    /// Days for which the audit log is kept
+    #[arg(long, env = "PODFLARE_AUDIT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
+    pub audit_days: u32,
+
+    /// Rows of the audit log that are kept of what tenants do
+    #[arg(long, env = "PODFLARE_AUDIT_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "COUNT")]
+    pub audit_rows: u64,
 
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]

@@ -28,18 +28,30 @@ class Daemon:
         own_dir = work_dir / str(self.port)  # a data directory belongs to one daemon at a time
         own_dir.mkdir(parents=True)
         self._log = own_dir / "log"
+        self._binary = binary
+        self.data_dir = own_dir / "data"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PODFLARE_")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(binary)],
-                env=inherited
-                | {"PODFLARE_HOSTD_ADDR": f"{host}:{self.port}", "PODFLARE_DATA_DIR": str(own_dir / "data")}
-                | _images_that_nobody_boots(own_dir)
-                | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+        self._environment = (
+            inherited
+            | {"PODFLARE_HOSTD_ADDR": f"{host}:{self.port}", "PODFLARE_DATA_DIR": str(self.data_dir)}
+            | _images_that_nobody_boots(own_dir)
+            | environment
+        )
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [str(self._binary)], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def restart(self, *, kill: bool = False, **environment: str) -> "Daemon":
+        """Ends the process, in order or not, and starts it again with the same data."""
+        self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self._process.wait(STOP_SECONDS)
+        self._environment |= environment
+        self._process = self._start()
+        return self
 
     @property
     def url(self) -> str:

@@ -69,6 +69,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let mut checks: Vec<Finding> = softhost::diagnose(&input).into_iter().map(Finding::of).collect();
     checks.push(Finding::of_linking(&binaries));
+    checks.extend(Finding::of_store(context));
     steps.abandon();
     let ok = checks.iter().all(|check| check.verdict != FAIL);
     context.printer.show(&Report { ok, checks })?;
@@ -90,6 +91,39 @@ impl Finding {
             found: check.found,
             fix: check.fix,
         }
+    }
+
+    /// The database of a host that runs; of one that does not, its start says it.
+    fn of_store(context: &Context) -> Option<Self> {
+        let name = "tenants and keys";
+        let client = context.operator().ok()?;
+        let (verdict, found, fix) = match client.check_store() {
+            Ok(report) if report.ok => {
+                let text = format!("the database is sound ({} KiB)", report.bytes / 1024);
+                ("ok", text, None)
+            }
+            Ok(report) => {
+                let text = format!("the database is damaged: {}", report.problems.join("; "));
+                (
+                    FAIL,
+                    text,
+                    Some("stop the host and restore podflare.db from a backup".to_owned()),
+                )
+            }
+            // That no host answers is told by others.
+            Err(client::ClientError::Unreachable { .. }) => return None,
+            Err(error) => (
+                "warn",
+                format!("the database was not looked at: {error}"),
+                error.hint(),
+            ),
+        };
+        Some(Self {
+            name,
+            verdict,
+            found,
+            fix,
+        })
     }
 
     /// Programs for the software host and the guest must bring everything along.

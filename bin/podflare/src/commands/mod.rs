@@ -1,16 +1,20 @@
 //! One file per command: its arguments, and a function that carries it out.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod image;
+pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod status;
 pub(crate) mod supervise;
+pub(crate) mod tenant;
 pub(crate) mod up;
+pub(crate) mod usage;
 pub(crate) mod version;
 
 use crate::cli::Command;
@@ -28,6 +32,10 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Config(command) => config::dispatch(context, command),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Key(command) => key::dispatch(context, command),
+        Command::Tenant(command) => tenant::dispatch(context, command),
+        Command::Usage(args) => usage::run(context, &args),
+        Command::Audit(args) => audit::run(context, args),
         Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),

@@ -56,7 +56,12 @@ pub(crate) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         report.url = Some(client.url().to_owned());
         report.answers = client.healthz().is_ok();
         if report.answers {
-            report.capacity = client.capacity().ok();
+            // All sandboxes for the operator; those of the key's tenant for anybody else.
+            let of_all = context
+                .operator()
+                .ok()
+                .and_then(|operator| operator.capacity_of_all().ok());
+            report.capacity = of_all.or_else(|| client.capacity().ok());
         }
     }
     if report.local.is_none() && report.answers {

@@ -10,6 +10,10 @@ fn every_command_has_help_of_its_own() {
         (&["run", "--help"], "125 means that Podflare could not run it"),
         (&["sandbox", "--help"], "inspect"),
         (&["sandbox", "create", "--help"], "id=$(podflare sandbox create)"),
+        (&["key", "--help"], "podflare key rotate KEY --grace 86400"),
+        (&["tenant", "--help"], "--limit ram_mib=8192"),
+        (&["usage", "--help"], "--mine"),
+        (&["audit", "--help"], "never what was run"),
         (
             &["sandbox", "exec", "--help"],
             "variables and imports are still there",

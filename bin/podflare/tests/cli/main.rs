@@ -9,6 +9,8 @@ mod image;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod sandbox;

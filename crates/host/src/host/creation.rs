@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::{CreateRequest, Source};
-use lifecycle::Ancestry;
-use pod_types::{ErrorChain, IdError, SandboxId};
+use lifecycle::{Ancestry, QuotaRefused};
+use pod_types::{ErrorChain, IdError, Limits, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
@@ -19,6 +19,7 @@ use crate::replay::Replay;
 use crate::sandbox::{
     Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
 };
+use crate::tenants::{Account, Slot, TurnRefused};
 use crate::vm::VmFiles;
 
 /// Messages an owner may have waiting. Senders wait when it is full; there are only a few kinds.
@@ -36,6 +37,10 @@ pub(crate) enum CreateRefused {
         asked: u32,
         least: u32,
     },
+    /// The tenant was removed a moment ago.
+    NoTenant,
+    Quota(QuotaRefused),
+    Turn(TurnRefused),
     NoRoom(NoRoom),
     Stopping,
     NoId(IdError),
@@ -48,7 +53,7 @@ pub(crate) enum CreateRefused {
 /// All that is settled about a sandbox before it has a VM.
 pub(super) struct Draft {
     pub(super) title: Title,
-    pub(super) tenant: Tenant,
+    pub(super) slot: Slot,
     pub(super) spec: Spec,
     pub(super) origin: Origin,
     pub(super) files: VmFiles,
@@ -63,36 +68,48 @@ impl Host {
         tenant: Tenant,
     ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
         let mut marks = Marks::begin();
-        let (spec, terms) = self.specify(request)?;
+        let account = self.tenants().account(tenant).ok_or(CreateRefused::NoTenant)?;
+        let (spec, terms) = self.specify(request, &account.limits())?;
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
+        let slot = self.admit_one(&account)?;
         let _foreground = self.activity.foreground();
         let Some(nursery) = self.nursery_of(&spec) else {
-            let sandbox = self.boot(spec, terms, tenant).await?;
+            let sandbox = self.boot(spec, terms, slot).await?;
             marks.mark("boot");
             return Ok((sandbox, marks));
         };
+        let turn = self.turns.clone_of(&spec.template.name, tenant).await;
+        let turn = turn.map_err(CreateRefused::Turn)?;
         if let Some(newborn) = nursery.take().await {
             marks.mark("wake");
-            let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, tenant)?;
+            let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;
             return Ok((sandbox, marks));
         }
-        let sandbox = match self.clone_template(nursery).await? {
+        let sandbox = match self.clone_template(nursery, &account).await? {
             Ok(newborn) => {
                 marks.mark("clone");
-                self.hand_over(newborn, Source::Clone, spec, terms, tenant)?
+                self.hand_over(newborn, Source::Clone, spec, terms, slot)?
             }
             Err(error) => {
                 let template = spec.template.name.as_str();
                 tracing::warn!(template, error = %ErrorChain(&error), "booting what could not be cloned");
-                let sandbox = self.boot(spec, terms, tenant).await?;
+                drop(turn);
+                let sandbox = self.boot(spec, terms, slot).await?;
                 marks.mark("boot");
                 sandbox
             }
         };
         nursery.missed(marks.elapsed());
         Ok((sandbox, marks))
+    }
+
+    fn admit_one(&self, account: &Arc<Account>) -> Result<Slot, CreateRefused> {
+        let mut slots = account
+            .admit(self.tenants().now(), 1)
+            .map_err(CreateRefused::Quota)?;
+        slots.pop().ok_or(CreateRefused::NoTenant)
     }
 
     /// Where VMs of this shape can be had ready-made.
@@ -105,8 +122,12 @@ impl Host {
     }
 
     /// Without a clone the sandbox is booted; without room there is none.
-    async fn clone_template(&self, nursery: &Nursery) -> Result<Result<Newborn, MakeError>, CreateRefused> {
-        let reservation = self.room_to_clone(nursery.estimate_mib()).await;
+    async fn clone_template(
+        &self,
+        nursery: &Nursery,
+        account: &Account,
+    ) -> Result<Result<Newborn, MakeError>, CreateRefused> {
+        let reservation = self.room_to_clone(nursery.estimate_mib(), account).await;
         Ok(nursery.make(reservation.map_err(CreateRefused::NoRoom)?).await)
     }
 
@@ -117,7 +138,7 @@ impl Host {
         source: Source,
         spec: Spec,
         terms: Terms,
-        tenant: Tenant,
+        slot: Slot,
     ) -> Result<Arc<Sandbox>, CreateRefused> {
         let Newborn {
             id,
@@ -128,7 +149,7 @@ impl Host {
         } = newborn;
         let draft = Draft {
             title: Title { id, terms },
-            tenant,
+            slot,
             spec,
             origin: self.origin_of_root(source, born_ms),
             files: vm.home.files.clone(),
@@ -144,17 +165,23 @@ impl Host {
         self: &Arc<Self>,
         spec: Spec,
         terms: Terms,
-        tenant: Tenant,
+        slot: Slot,
     ) -> Result<Arc<Sandbox>, CreateRefused> {
+        let account = Arc::clone(slot.account());
+        let _turn = self
+            .turns
+            .boot(account.tenant())
+            .await
+            .map_err(CreateRefused::Turn)?;
         let reservation = self
-            .room_to_boot(spec.ram_mib.into())
+            .room_to_boot(spec.ram_mib.into(), &account)
             .await
             .map_err(CreateRefused::NoRoom)?;
         let id = SandboxId::random().map_err(CreateRefused::NoId)?;
         let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {
             title: Title { id, terms },
-            tenant,
+            slot,
             spec,
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             files: home.files.clone(),
@@ -171,7 +198,10 @@ impl Host {
         let (sandbox, mailbox) = self.draw_up(draft);
         self.adopt(&sandbox, None, mailbox, reservation, start)?;
         match birth.await {
-            Ok(Ok(())) => Ok(sandbox),
+            Ok(Ok(())) => {
+                sandbox.begin_slot();
+                Ok(sandbox)
+            }
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
             Err(_) => Err(CreateRefused::Lost),
         }
@@ -190,7 +220,8 @@ impl Host {
         self.vms_made.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn specify(&self, request: CreateRequest) -> Result<(Spec, Terms), CreateRefused> {
+    /// What the sandbox will be: what is asked for, silently capped by what its tenant may have.
+    fn specify(&self, request: CreateRequest, limits: &Limits) -> Result<(Spec, Terms), CreateRefused> {
         let templates = &self.config.templates;
         let Some(template) = templates.get(request.template.as_deref()) else {
             return Err(CreateRefused::UnknownTemplate {
@@ -206,18 +237,22 @@ impl Host {
                 least,
             });
         }
+        let capped = |asked: u32, most: Option<u64>| {
+            most.map_or(asked, |most| asked.min(u32::try_from(most).unwrap_or(u32::MAX)))
+        };
         let spec = Spec {
             template: template.clone(),
             vcpus: self.config.vcpus,
-            ram_mib: request.ram_mib.unwrap_or(self.config.ram_mib),
-            rootfs_gb,
+            ram_mib: capped(request.ram_mib.unwrap_or(self.config.ram_mib), limits.ram_mib),
+            // A template's own disk is part of the template.
+            rootfs_gb: capped(rootfs_gb, limits.rootfs_gb).max(least),
             egress: request.egress,
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),
-            timeout_seconds: request.timeout_seconds,
-            idle_timeout_seconds: request.idle_timeout_seconds,
-            persistent: request.persistent,
+            timeout_seconds: Some(limits.lifetime_s(request.timeout_seconds)),
+            idle_timeout_seconds: Some(limits.idle_s(request.idle_timeout_seconds)),
+            persistent: request.persistent && limits.persistent,
         };
         Ok((spec, terms))
     }
@@ -227,7 +262,7 @@ impl Host {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let sandbox = Sandbox::new(Beginning {
             title: draft.title,
-            tenant: draft.tenant,
+            slot: draft.slot,
             spec: draft.spec,
             origin: draft.origin,
             files: draft.files,
@@ -263,9 +298,13 @@ impl Host {
             return Err(CreateRefused::Stopping);
         }
         registry.add(Arc::clone(sandbox), parent);
+        let account = Arc::clone(&sandbox.account);
+        account.owner_begins();
         let life = async move {
             owner.run().await;
             host.registry().forget(&ended);
+            ended.leave_slot();
+            account.owner_ends();
         };
         self.owners.spawn(life.instrument(span));
         Ok(())

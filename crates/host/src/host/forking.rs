@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_proto::{FailureCode, Reply, Request};
 use api::Source;
 use futures_util::future::try_join_all;
-use lifecycle::{EndReason, ForkRefused};
+use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use crate::clock;
 use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
 use crate::sandbox::{Message, Origin, RunStream, Spec, Start, Terms, Title};
+use crate::tenants::TurnRefused;
 use crate::vm::{CloneError, Order};
 
 /// What a clone counts for where clones of its template were never measured, in MiB.
@@ -36,6 +37,8 @@ pub(crate) enum ForkError {
     Unknown,
     Refused(ForkRefused),
     Stopping,
+    Quota(QuotaRefused),
+    Turn(TurnRefused),
     NoRoom(NoRoom),
     Clone(CloneError),
     Raise(RaiseError),
@@ -99,8 +102,13 @@ impl Host {
         }
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
+        let account = &parent.account;
+        let slots = account
+            .admit(self.tenants().now(), count)
+            .map_err(ForkError::Quota)?;
+        let _turn = self.turns.fork(tenant, count).await.map_err(ForkError::Turn)?;
         let each_mib = self.clone_estimate_mib(&parent.spec);
-        let reservation = self.room_to_clone(each_mib * u64::from(count)).await;
+        let reservation = self.room_to_clone(each_mib * u64::from(count), account).await;
         let mut reservation = reservation.map_err(ForkError::NoRoom)?;
         // Before the first of them is made: what the parent does from here on may be its own.
         let created_at_ms = clock::now_ms();
@@ -130,14 +138,14 @@ impl Host {
         let children = try_join_all(raised).await?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
-        for (id, vm, heir) in children {
+        for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
                 ..parent.title().terms
             };
             let draft = Draft {
                 title: Title { id, terms },
-                tenant,
+                slot,
                 spec: parent.spec.clone(),
                 origin: Origin {
                     source: Source::Fork,
@@ -189,6 +197,7 @@ impl Host {
         let mut marks = Marks::begin();
         let old = self.registry().merge(loser, winner, tenant)?;
         tracing::debug!(sandbox_id = %loser, winner = %winner, "sandbox merged");
+        old.leave_slot();
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
         if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {

@@ -6,6 +6,7 @@ mod forking;
 mod marks;
 mod registry;
 mod room;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,13 +24,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Tenant;
+use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
 use crate::memory::MemoryWatch;
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
+use crate::store::{Store, StoreOpenError};
+use crate::tenants::{Account, Tenants};
 use crate::vm::{Homes, Roster, VmmSpawner};
 
 use registry::Registry;
@@ -41,12 +44,17 @@ pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
 pub(crate) use room::NoRoom;
 
+use turns::Turns;
+
 /// How long all VMs together may take to end at shutdown.
 const END_BOUND: Duration = Duration::from_secs(20);
 const END_PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Host {
     config: HostConfig,
+    auth: Auth,
+    tenants: Arc<Tenants>,
+    turns: Turns,
     data: DataDir,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
@@ -73,6 +81,12 @@ pub(crate) struct Background {
 pub enum OpenError {
     #[error("cannot use the data directory")]
     DataDir(#[source] DataDirError),
+    #[error("cannot open the database of tenants and keys")]
+    Store(#[source] StoreOpenError),
+    #[error("cannot read the database of tenants and keys")]
+    Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("refusing to start")]
+    Auth(#[source] AuthConfigError),
 }
 
 /// What a shutdown found.
@@ -94,6 +108,10 @@ impl Host {
     /// The directory cannot be used, or belongs to another daemon.
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
+        let store = Store::open(data.database()).map_err(OpenError::Store)?;
+        let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
+            .map_err(|error| OpenError::Tenants(error.into()))?;
+        let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
         let roster = Roster::default();
         let tools = Tools {
             spawner,
@@ -104,6 +122,9 @@ impl Host {
         background.spawn(tools.reaper.clone().work(data.vms().to_owned(), roster));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
         let mut host = Self {
+            turns: Turns::new(&config),
+            auth,
+            tenants,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
             nurseries: BTreeMap::new(),
@@ -164,6 +185,16 @@ impl Host {
         &self.config
     }
 
+    /// Who may call.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    pub(crate) fn tenants(&self) -> &Arc<Tenants> {
+        &self.tenants
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -200,13 +231,30 @@ impl Host {
     pub(crate) async fn delete(&self, id: SandboxId, tenant: Tenant) {
         let removed = self.registry().remove(id, tenant);
         if let Some(sandbox) = removed {
+            sandbox.leave_slot();
             sandbox.tell(Message::End(EndReason::Deleted)).await;
         }
     }
 
-    pub(crate) fn capacity(&self) -> Capacity {
+    /// Ends all sandboxes of a tenant.
+    pub(crate) async fn delete_all(&self, tenant: Tenant) {
+        let of_it = |sandbox: &&Arc<Sandbox>| sandbox.tenant == tenant;
+        let ids: Vec<_> = self
+            .registry()
+            .all()
+            .filter(of_it)
+            .map(|sandbox| sandbox.id())
+            .collect();
+        for id in ids {
+            self.delete(id, tenant).await;
+        }
+    }
+
+    /// What the host has left. Sandboxes and runs are counted of one tenant, or of all for the operator.
+    pub(crate) fn capacity(&self, of: Option<&Account>) -> Capacity {
         let mut sandboxes = SandboxCounts::default();
-        for sandbox in self.registry().all() {
+        let counts = |sandbox: &&Arc<Sandbox>| of.is_none_or(|of| of.tenant() == sandbox.tenant);
+        for sandbox in self.registry().all().filter(counts) {
             match sandbox.info().state {
                 SandboxState::Booting => sandboxes.booting += 1,
                 SandboxState::Ready => sandboxes.ready += 1,
@@ -216,7 +264,8 @@ impl Host {
         }
         // A deleted sandbox is unknown at once, and its owner lives until its VM is gone.
         let known = sandboxes.booting + sandboxes.ready + sandboxes.failed;
-        let owners = u32::try_from(self.owners.len()).unwrap_or(u32::MAX);
+        let owners = of.map_or(self.owners.len() as u64, Account::owners);
+        let owners = u32::try_from(owners).unwrap_or(u32::MAX);
         sandboxes.ending = owners.saturating_sub(known);
         let (budget_mib, used_mib) = (self.budget.total_mib(), self.budget.used_mib());
         Capacity {
@@ -228,7 +277,9 @@ impl Host {
             },
             sandboxes,
             execs: RunCapacity {
-                running: self.activity.runs(),
+                running: of.map_or(self.activity.runs(), |of| {
+                    u32::try_from(of.runs()).unwrap_or(u32::MAX)
+                }),
                 per_sandbox_max: self.config.runs_per_sandbox,
                 boots_at_once_max: self.config.boots_at_once,
             },
@@ -264,6 +315,7 @@ impl Host {
         let runs_cut = self.activity.runs();
         let sandboxes = self.registry().drain();
         for sandbox in &sandboxes {
+            sandbox.leave_slot();
             sandbox.tell(Message::End(EndReason::Shutdown)).await;
         }
         self.owners.close();
@@ -290,6 +342,7 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = storage::vm_processes(self.data.vms());
         }
+        self.tenants.close().await;
         if !processes_left.is_empty() {
             tracing::error!(pids = ?processes_left, "VM processes are left after shutdown; ending them");
             drop(storage::clear(self.data.vms()));

@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
+use tokio::time::Instant;
+
 use super::Host;
 use crate::budget::{OverBudget, Reservation};
 use crate::memory::{Pressure, TooLittle, private_mib};
 use crate::sandbox::Message;
+use crate::tenants::Account;
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug)]
@@ -16,32 +19,47 @@ pub(crate) enum NoRoom {
 
 impl Host {
     /// Room for a VM that is booted, which may use all of its memory.
-    pub(super) async fn room_to_boot(&self, ram_mib: u64) -> Result<Reservation, NoRoom> {
-        self.room(ram_mib).await
+    pub(super) async fn room_to_boot(&self, ram_mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
+        self.room(ram_mib, account).await
     }
 
     /// Room for clones that need so much in all at first. They share the rest, and may come to use more: the host's
     /// available memory is what bounds that.
-    pub(super) async fn room_to_clone(&self, mib: u64) -> Result<Reservation, NoRoom> {
-        let reservation = self.room(mib).await?;
+    pub(super) async fn room_to_clone(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
+        let reservation = self.room(mib, account).await?;
+        let deadline = Instant::now() + self.config.timing.room_patience;
         loop {
             match self.memory.admit(mib) {
                 Ok(()) => return Ok(reservation),
-                Err(refused) if !self.squeeze() => return Err(NoRoom::TooLittle(refused)),
+                Err(refused)
+                    if !self.squeeze()
+                        && (Instant::now() >= deadline || !self.tenants.is_below_share(account)) =>
+                {
+                    return Err(NoRoom::TooLittle(refused));
+                }
                 // What that gives back shows at the next look at the host's memory.
                 Err(_) => drop(self.memory.next_look().await),
             }
         }
     }
 
-    async fn room(&self, mib: u64) -> Result<Reservation, NoRoom> {
+    /// A tenant with less than its share waits for what others give back, and gets it before them; others are told at
+    /// once that there is none.
+    async fn room(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
         loop {
             if let Ok(reservation) = self.budget.take_now(mib) {
                 return Ok(reservation);
             }
             // Emptying the pools for what will never fit helps nobody.
             if mib > self.budget.total_mib() || !self.squeeze() {
-                return self.budget.reserve(mib).await.map_err(NoRoom::OverBudget);
+                let reserved = if mib <= self.budget.total_mib() && self.tenants.is_below_share(account) {
+                    self.budget
+                        .reserve_first(mib, self.config.timing.room_patience)
+                        .await
+                } else {
+                    self.budget.reserve(mib).await
+                };
+                return reserved.map_err(NoRoom::OverBudget);
             }
         }
     }

@@ -4,11 +4,13 @@ use api::{ApiError, ErrorCode};
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lifecycle::{ForkRefused, MergeRefused, RunRefused};
+use lifecycle::{ForkRefused, MergeRefused, QuotaRefused, RunRefused};
 use pod_types::ErrorChain;
 
 use crate::host::{CreateRefused, ForkError, MergeError, NoRoom};
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
+use crate::store::StoreError;
+use crate::tenants::{ChangeError, TurnRefused};
 
 /// An error that is the whole response.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ impl IntoResponse for Failed {
         let Self(error) = self;
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(error.body())).into_response();
+        response.extensions_mut().insert(error.code);
         if let Some(seconds) = error.retry_after_s {
             response
                 .headers_mut()
@@ -66,6 +69,9 @@ pub(super) fn run_refused(refused: RunRefused, sandbox: &Sandbox) -> Failed {
         RunRefused::TooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
             .hint("wait for one of them to end")
             .retry_after(1),
+        RunRefused::TenantTooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
+            .hint("wait for one of them to end; this is a limit of the tenant over all of its sandboxes")
+            .retry_after(1),
         RunRefused::Failed { .. } => sandbox_failed(text, sandbox),
         RunRefused::Ended { .. } => return no_sandbox(),
     })
@@ -94,6 +100,9 @@ impl From<CreateRefused> for Failed {
                     "rootfs_gb: expected at least {least}, the size of the template's own disk, got {asked}"
                 ),
             ),
+            CreateRefused::NoTenant => ApiError::new(ErrorCode::InvalidKey, "invalid api key"),
+            CreateRefused::Quota(refused) => over_quota(&refused),
+            CreateRefused::Turn(refused) => host_busy(refused),
             CreateRefused::NoRoom(no_room) => {
                 no_capacity(no_room, "delete a sandbox, or ask for less ram_mib")
             }
@@ -128,6 +137,8 @@ impl From<ForkError> for Failed {
                     ForkRefused::Ended { .. } => return no_sandbox(),
                 }
             }
+            ForkError::Quota(refused) => over_quota(&refused),
+            ForkError::Turn(refused) => host_busy(refused),
             ForkError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox, or make fewer children"),
             ForkError::Clone(error) => failed(ErrorChain(&error).to_string()),
             ForkError::Carry(error) => failed(format!(
@@ -150,6 +161,55 @@ impl From<MergeError> for Failed {
             MergeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
             MergeRefused::WinnerFailed { .. } => ApiError::new(ErrorCode::StateConflict, text),
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => return no_sandbox(),
+        })
+    }
+}
+
+/// The tenant has what it may have.
+fn over_quota(refused: &QuotaRefused) -> ApiError {
+    let (code, hint) = match refused {
+        QuotaRefused::Never { .. } => (ErrorCode::TooManySandboxes, "ask for fewer at once"),
+        QuotaRefused::TooMany { .. } => (ErrorCode::TooManySandboxes, "delete a sandbox first"),
+        QuotaRefused::TooFast { .. } => (ErrorCode::RateLimited, "wait as long as Retry-After says"),
+    };
+    let error = ApiError::new(code, refused.to_string()).hint(hint);
+    match refused.retry_after_s() {
+        Some(seconds) => error.retry_after(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        None => error,
+    }
+}
+
+fn host_busy(refused: TurnRefused) -> ApiError {
+    ApiError::new(ErrorCode::HostBusy, refused.to_string()).retry_after(NO_CAPACITY_RETRY_S)
+}
+
+impl From<ChangeError> for Failed {
+    fn from(error: ChangeError) -> Self {
+        let text = error.to_string();
+        Self(match error {
+            ChangeError::NoTenant { .. } => ApiError::new(ErrorCode::TenantNotFound, text),
+            ChangeError::NoKey { .. } => ApiError::new(ErrorCode::KeyNotFound, text),
+            ChangeError::Exists { .. } => ApiError::new(ErrorCode::TenantExists, text),
+            ChangeError::InUse { .. } => {
+                ApiError::new(ErrorCode::StateConflict, text).hint("add ?force=true to delete them, too")
+            }
+            ChangeError::Needed
+            | ChangeError::Environment
+            | ChangeError::Spent
+            | ChangeError::TooMany { .. } => ApiError::new(ErrorCode::StateConflict, text),
+            ChangeError::NoRandomness(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
+            ChangeError::Store(error) => return error.into(),
+        })
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = %ErrorChain(&error), "the database did not do what it was asked");
+        let text = ErrorChain(&error).to_string();
+        Self(match error {
+            StoreError::Busy => ApiError::new(ErrorCode::HostBusy, text).retry_after(1),
+            _ => ApiError::new(ErrorCode::StoreFailed, text),
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::auth::Tenant;
 use crate::config::Timing;
 use crate::host::Host;
 use crate::sandbox::{RunEnd, RunStream};
+use crate::tenants::AuditNote;
 
 pub(super) async fn exec(
     State(host): State<Arc<Host>>,
@@ -31,7 +32,10 @@ pub(super) async fn exec(
     let received = Instant::now();
     let id = sandbox_id(&request);
     let (head, content) = request.into_parts();
-    let wanted = ExecRequest::parse(&body::read(&head.headers, content).await?)?;
+    let content = body::read(&head.headers, content).await?;
+    let wanted = ExecRequest::parse(&content)?;
+    let (received_bytes, code_bytes) = (content.len(), wanted.code.len());
+    drop(content);
     let sandbox = host.find(id?, tenant).ok_or_else(no_sandbox)?;
     if host.is_stopping() {
         return Err(stopping());
@@ -40,6 +44,7 @@ pub(super) async fn exec(
     let ticket = sandbox
         .begin_run()
         .map_err(|refused| run_refused(refused, &sandbox))?;
+    sandbox.account.usage().received(received_bytes);
     let mut run = RunStream::new(Arc::clone(&sandbox), ticket, frame, received);
     let timing = &host.config().timing;
     hold(&mut run, timing).await;
@@ -54,7 +59,11 @@ pub(super) async fn exec(
         Some(RunEnd::Exit(_)) => Body::from(run.take_events()),
         _ => Body::new(ExecBody::new(run, timing.heartbeat)),
     };
-    Ok((STREAM_HEADERS, body).into_response())
+    let note = AuditNote {
+        target: None,
+        detail: Some(format!("{code_bytes} bytes")),
+    };
+    Ok((STREAM_HEADERS, Extension(note), body).into_response())
 }
 
 pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [

@@ -15,6 +15,7 @@ use super::front::sandbox_id;
 use super::patient::SERVER_TIMING;
 use crate::auth::Tenant;
 use crate::host::Host;
+use crate::tenants::AuditNote;
 
 pub(super) async fn fork(
     State(host): State<Arc<Host>>,
@@ -25,7 +26,13 @@ pub(super) async fn fork(
     let (head, content) = request.into_parts();
     let wanted = ForkRequest::parse(&body::read(&head.headers, content).await?)?;
     let (children, marks) = host.fork(id?, tenant, wanted.n).await?;
-    Ok(([(SERVER_TIMING, marks.header())], Json(Forked { children })).into_response())
+    let ids: Vec<String> = children.iter().map(ToString::to_string).collect();
+    let note = AuditNote {
+        target: None,
+        detail: Some(ids.join(" ")),
+    };
+    let timing = [(SERVER_TIMING, marks.header())];
+    Ok((timing, Extension(note), Json(Forked { children })).into_response())
 }
 
 pub(super) async fn merge(

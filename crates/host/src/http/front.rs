@@ -1,5 +1,6 @@
 //! What every request passes before the router.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use api::{ApiError, ErrorCode};
@@ -17,14 +18,14 @@ use tracing::Instrument as _;
 
 use super::error::{Failed, not_found};
 use super::routes::Routes;
-use super::{diff, documents, exec, forks, replay, sandboxes, status, trace_context};
-use crate::auth::{Auth, Refusal};
+use super::{admin, audit, diff, documents, exec, forks, replay, sandboxes, status, trace_context, usage};
+use crate::auth::Refusal;
 use crate::host::Host;
+use crate::tenants::Caller;
 
 /// The whole HTTP API. It serves from the first moment, and says that it starts until it has a host.
 #[derive(Debug)]
 pub struct Api {
-    auth: Auth,
     /// The only region served under `/r/<region>/`; any when there is none.
     region: Option<String>,
     router: OnceLock<(Arc<Host>, Router)>,
@@ -32,9 +33,8 @@ pub struct Api {
 
 impl Api {
     #[must_use]
-    pub fn new(auth: Auth, region: Option<String>) -> Arc<Self> {
+    pub fn new(region: Option<String>) -> Arc<Self> {
         Arc::new(Self {
-            auth,
             region,
             router: OnceLock::new(),
         })
@@ -46,7 +46,7 @@ impl Api {
         drop(self.router.set((host, router)));
     }
 
-    pub(super) async fn answer(&self, mut request: hyper::Request<Incoming>) -> Response {
+    pub(super) async fn answer(&self, mut request: hyper::Request<Incoming>, remote: SocketAddr) -> Response {
         match without_prefix(request.uri(), self.region.as_deref()) {
             Ok(None) => {}
             Ok(Some(uri)) => *request.uri_mut() = uri,
@@ -59,19 +59,35 @@ impl Api {
         if request.uri().path() == "/v1/healthz" {
             return status::healthz(request.method(), ready.map(|(host, _)| &**host));
         }
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let tenant = match self.auth.admit(authorization.map(header::HeaderValue::as_bytes)) {
-            Ok(tenant) => tenant,
-            Err(refusal) => return unauthorized(refusal).into_response(),
-        };
-        let Some((_, router)) = ready else {
+        // Keys are known when there is a host.
+        let Some((host, router)) = ready else {
             let error = ApiError::new(ErrorCode::ShuttingDown, "the host is starting").retry_after(1);
             return Failed(error).into_response();
         };
-        request.extensions_mut().insert(tenant);
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let authorization = authorization.map(header::HeaderValue::as_bytes);
+        let mut audit = None;
+        if request.uri().path().starts_with(admin::PREFIX) {
+            if !host.auth().is_operator(authorization) {
+                return admin::unauthorized(host).into_response();
+            }
+            request.extensions_mut().insert(admin::Remote(remote));
+        } else {
+            let admitted = match host.tenants().admit(authorization, host.auth().is_open()) {
+                Ok(admitted) => admitted,
+                Err(refusal) => return unauthorized(refusal).into_response(),
+            };
+            let caller = Caller::new(admitted, Some(remote));
+            request.extensions_mut().insert(caller.account.tenant());
+            request.extensions_mut().insert(caller.clone());
+            audit = audit::Deed::of(&request).map(|deed| (deed, caller));
+        }
         let span = span(&request);
         // The router is always ready and never fails.
         let Ok(response) = router.clone().call(request).instrument(span).await;
+        if let Some((deed, caller)) = audit {
+            deed.note(host.tenants().audit(), &caller, &response);
+        }
         response
     }
 }
@@ -91,6 +107,8 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
         .route("/v1/capacity", get(status::capacity))
+        .route("/v1/usage", get(usage::own))
+        .merge(admin::routes())
 }
 
 /// The sandbox that a path under `/v1/sandboxes/` names.
@@ -104,6 +122,10 @@ fn unauthorized(refusal: Refusal) -> Failed {
     Failed(match refusal {
         Refusal::Missing => ApiError::new(ErrorCode::MissingKey, "missing Authorization: Bearer <key>"),
         Refusal::Unknown => ApiError::new(ErrorCode::InvalidKey, "invalid api key"),
+        Refusal::Mistyped => ApiError::new(ErrorCode::InvalidKey, "invalid api key")
+            .hint("it is mistyped or was cut: its checksum is wrong"),
+        Refusal::Revoked => ApiError::new(ErrorCode::InvalidKey, "invalid api key")
+            .hint("it was revoked or has been replaced"),
     })
 }
 

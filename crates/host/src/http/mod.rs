@@ -3,6 +3,8 @@
 //! A request passes the [front](front) (prefix, trace context, key), the router, and one handler. Handlers take
 //! typed input, call the host and convert the result; errors become responses in one place, [error](error).
 
+mod admin;
+mod audit;
 mod body;
 mod diff;
 mod documents;
@@ -19,6 +21,7 @@ mod server;
 mod stall;
 mod status;
 mod trace_context;
+mod usage;
 
 pub use front::Api;
 pub use server::serve;

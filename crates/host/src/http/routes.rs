@@ -28,7 +28,6 @@ impl Routes {
     }
 
     /// Those of another part of the API.
-    #[expect(dead_code, reason = "for parts that collect their own")]
     pub(super) fn merge(mut self, other: Self) -> Self {
         self.paths.extend(other.paths);
         self.router = self.router.merge(other.router);

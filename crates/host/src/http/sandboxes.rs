@@ -16,17 +16,31 @@ use super::{body, patient};
 use crate::auth::Tenant;
 use crate::host::Host;
 use crate::sandbox::Sandbox;
+use crate::tenants::{Action, AuditNote, Caller};
 
 pub(super) async fn create(
     State(host): State<Arc<Host>>,
-    Extension(tenant): Extension<Tenant>,
+    Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Result<Response, Failed> {
     let (head, content) = request.into_parts();
     let wanted = CreateRequest::parse(&body::read(&head.headers, content).await?)?;
     let timing = host.config().timing;
     let creation = async move {
-        let (sandbox, marks) = host.create(wanted, tenant).await?;
+        let outcome = host
+            .create(wanted, caller.account.tenant())
+            .await
+            .map_err(Failed::from);
+        // Here and not where the request is answered: its answer may begin before the outcome is known.
+        let (target, result) = match &outcome {
+            Ok((sandbox, _)) => (Some(sandbox.id().to_string()), None),
+            Err(Failed(error)) => (None, Some(error.code)),
+        };
+        let note = AuditNote { target, detail: None };
+        host.tenants()
+            .audit()
+            .note(&caller, Action::Create, note, super::audit::result(result));
+        let (sandbox, marks) = outcome?;
         tracing::debug!(sandbox_id = %sandbox.id(), timing = marks.header(), "sandbox created");
         Ok((created(&host, &sandbox), marks))
     };
@@ -101,6 +115,8 @@ fn created(host: &Host, sandbox: &Sandbox) -> CreatedSandbox {
         ram_mib: spec.ram_mib,
         rootfs_gb: spec.rootfs_gb,
         vcpus: spec.vcpus,
+        timeout_seconds: title.terms.timeout_seconds,
+        idle_timeout_seconds: title.terms.idle_timeout_seconds,
         created_at_ms: title.terms.created_at_ms,
         region: host.config().region.clone(),
         endpoint: host.config().endpoint.clone(),

@@ -1,6 +1,7 @@
 //! The accept loop: one task per connection, none per request.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub async fn serve(
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = serve_connection(stream, Arc::clone(&api), timing, stop.clone());
+            Ok((stream, remote)) => {
+                let connection = serve_connection((stream, remote), Arc::clone(&api), timing, stop.clone());
                 connections.spawn(connection);
             }
             Err(error) => {
@@ -59,14 +60,19 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(stream: TcpStream, api: Arc<Api>, timing: Timing, stop: CancellationToken) {
+async fn serve_connection(
+    (stream, remote): (TcpStream, SocketAddr),
+    api: Arc<Api>,
+    timing: Timing,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off Nagle's algorithm");
     }
     let io = TokioIo::new(StallGuard::new(stream, timing.client_stall));
     let service = service_fn(|request| {
         let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(api.answer(request).await) }
+        async move { Ok::<_, Infallible>(api.answer(request, remote).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

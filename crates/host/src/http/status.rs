@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use api::Capacity;
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 
 use super::error::method_not_allowed;
 use crate::host::Host;
+use crate::tenants::Caller;
 
 /// The official client wants the bare text `ok`.
 pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
@@ -28,6 +29,10 @@ pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], text).into_response()
 }
 
-pub(super) async fn capacity(State(host): State<Arc<Host>>) -> Json<Capacity> {
-    Json(host.capacity())
+/// Memory and pools are the host's; sandboxes and runs are counted of the caller's tenant alone.
+pub(super) async fn capacity(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Capacity> {
+    Json(host.capacity(Some(&caller.account)))
 }

@@ -18,6 +18,7 @@ use crate::host::Activity;
 use crate::memory::resident_bytes;
 use crate::replay::Replay;
 use crate::storage::Template;
+use crate::tenants::{Account, RunSlot, Slot};
 use crate::vm::VmFiles;
 
 /// Warm connections kept per sandbox; more runs than these at once connect anew.
@@ -63,7 +64,8 @@ pub(crate) struct Origin {
 /// What a sandbox begins with.
 pub(crate) struct Beginning {
     pub(crate) title: Title,
-    pub(crate) tenant: Tenant,
+    /// Its tenant's room for it.
+    pub(crate) slot: Slot,
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
@@ -76,6 +78,10 @@ pub(crate) struct Beginning {
 
 pub(crate) struct Sandbox {
     pub(crate) tenant: Tenant,
+    /// The same, with what it has used.
+    pub(crate) account: Arc<Account>,
+    /// Given back as soon as no client knows the sandbox any more.
+    slot: Mutex<Option<Slot>>,
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
@@ -98,6 +104,7 @@ pub(crate) struct Sandbox {
 /// One accepted run; dropping it makes room for another.
 pub(crate) struct RunTicket {
     sandbox: Arc<Sandbox>,
+    _slot: RunSlot,
 }
 
 /// One accepted fork; the same.
@@ -107,8 +114,11 @@ pub(crate) struct ForkTicket {
 
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
+        let account = Arc::clone(beginning.slot.account());
         Self {
-            tenant: beginning.tenant,
+            tenant: account.tenant(),
+            account,
+            slot: Mutex::new(Some(beginning.slot)),
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
@@ -136,6 +146,19 @@ impl Sandbox {
 
     pub(crate) fn id(&self) -> SandboxId {
         lock(&self.title).id
+    }
+
+    /// Its time counts from now on.
+    pub(crate) fn begin_slot(&self) {
+        if let Some(slot) = lock(&self.slot).as_mut() {
+            slot.begin();
+        }
+    }
+
+    /// Makes room for another sandbox of its tenant: no client knows this one any more.
+    pub(crate) fn leave_slot(&self) {
+        let slot = lock(&self.slot).take();
+        drop(slot);
     }
 
     /// The process of its VM, while there is one.
@@ -171,11 +194,15 @@ impl Sandbox {
     }
 
     pub(crate) fn begin_run(self: &Arc<Self>) -> Result<RunTicket, RunRefused> {
+        let slot = self.account.begin_run();
+        let slot = slot.map_err(|max| RunRefused::TenantTooMany { max })?;
         self.machine(Machine::begin_run)?;
         self.activity.begin_run();
         self.replay.ask();
+        self.account.usage().exec();
         Ok(RunTicket {
             sandbox: Arc::clone(self),
+            _slot: slot,
         })
     }
 

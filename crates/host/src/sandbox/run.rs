@@ -174,7 +174,9 @@ impl RunStream {
 
     /// For the client; the sandbox's replay has them, too.
     pub(crate) fn take_events(&mut self) -> Bytes {
-        self.scribe.take()
+        let events = self.scribe.take();
+        self.sandbox.account.usage().sent(events.len());
+        events
     }
 
     /// Says on the stream itself that the run was lost or refused: it is too late for a status.

@@ -15,6 +15,7 @@ use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 pub(crate) struct DataDir {
     vms: PathBuf,
     snapshots: PathBuf,
+    database: PathBuf,
     _lock: File,
 }
 
@@ -60,6 +61,7 @@ impl DataDir {
         Ok(Self {
             vms,
             snapshots,
+            database: path.join("podflare.db"),
             _lock: lock,
         })
     }
@@ -67,6 +69,11 @@ impl DataDir {
     /// Where the directories of VMs are.
     pub(crate) fn vms(&self) -> &Path {
         &self.vms
+    }
+
+    /// Tenants, keys, usage and the audit log.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
     }
 
     /// Where snapshots of templates are kept; they outlive the daemon.

@@ -67,7 +67,7 @@ async fn deleting_a_sandbox_ends_its_runs_with_a_word() {
     let mut run = Connection::open(daemon.address).await;
     run.send("POST", &format!("{sandbox}/exec"), "", r#"{"code":"hang"}"#)
         .await;
-    eventually("it runs", || daemon.host.capacity().execs.running == 1).await;
+    eventually("it runs", || daemon.host.capacity(None).execs.running == 1).await;
     daemon.delete(&sandbox).await;
     let response = run.response().await;
     assert_eq!(response.lines(EventKind::Stdout), ["begun", "unfinished"]);
@@ -91,7 +91,7 @@ async fn shutdown_waits_for_short_runs_and_ends_long_ones_with_a_word() {
     let mut idle = Connection::open(daemon.address).await;
     idle.send("GET", "/v1/healthz", "", "").await;
     idle.response().await;
-    eventually("both run", || daemon.host.capacity().execs.running == 2).await;
+    eventually("both run", || daemon.host.capacity(None).execs.running == 2).await;
     let address = daemon.address;
     let (report, short, long) = tokio::join!(daemon.stop(), short.response(), long.response());
     assert_eq!((report.sandboxes, report.runs_cut), (1, 1));

@@ -91,7 +91,7 @@ async fn a_run_in_progress_is_not_disturbed_by_a_fork() {
     let mut run = Connection::open(daemon.address).await;
     run.send("POST", &format!("{sandbox}/exec"), "", r#"{"code":"sleep 200"}"#)
         .await;
-    eventually("it runs", || daemon.host.capacity().execs.running == 1).await;
+    eventually("it runs", || daemon.host.capacity(None).execs.running == 1).await;
     let children = daemon.fork(&sandbox, 2).await;
     assert_eq!(daemon.says(&children[1], "echo here").await, "here");
     assert_eq!(run.response().await.lines(EventKind::Stdout), ["slept"]);
@@ -187,7 +187,7 @@ async fn a_merge_puts_the_winner_in_the_place_of_its_parent() {
             r#"{"code":"sleep 200"}"#,
         )
         .await;
-    eventually("both run", || daemon.host.capacity().execs.running == 2).await;
+    eventually("both run", || daemon.host.capacity(None).execs.running == 2).await;
     let merged = daemon
         .post(&format!("{parent}/merge_into/{}", id(&children[1])), "")
         .await;
@@ -276,7 +276,7 @@ async fn ten_levels_of_thought_leave_as_much_as_was_there_before() {
     assert_eq!(daemon.get(&root).await.json()["generation"], 10);
     eventually("one VM is left", || daemon.alive() == 1 && daemon.vm_dirs() == 1).await;
     eventually("one clone counts", || {
-        daemon.host.capacity().memory.used_mib == 64
+        daemon.host.capacity(None).memory.used_mib == 64
     })
     .await;
     daemon.stop().await;

@@ -10,7 +10,7 @@ use crate::simulation::{Faults, Simulation};
 
 /// What `/v1/capacity` says of the default template.
 fn pool(daemon: &Daemon) -> api::PoolCapacity {
-    let pools = daemon.host.capacity().pools;
+    let pools = daemon.host.capacity(None).pools;
     pools.into_iter().find(|pool| pool.template == "default").unwrap()
 }
 
@@ -127,7 +127,7 @@ async fn a_snapshot_outlives_the_daemon_and_is_made_again_when_it_does_not_fit()
     eventually("both are ready", || {
         daemon
             .host
-            .capacity()
+            .capacity(None)
             .pools
             .iter()
             .all(|pool| pool.state == PoolState::Ready)
@@ -236,7 +236,7 @@ async fn pools_give_way_to_what_somebody_wants() {
     eventually("both are ready", || {
         daemon
             .host
-            .capacity()
+            .capacity(None)
             .pools
             .iter()
             .all(|pool| pool.state == PoolState::Ready)

@@ -8,6 +8,7 @@
 //!
 //! Deciding and building happen while an older host still serves. What takes long shows its progress.
 
+mod first_key;
 mod report;
 mod start;
 
@@ -23,6 +24,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::launch::{Launch, Options};
 use crate::local;
+use crate::operator;
 use crate::output::Steps;
 use crate::settings::Directories;
 
@@ -34,7 +36,7 @@ Examples:
   podflare up --memory-mib 6144     more room for sandboxes in the software host
   podflare up --pool default=8      this many sandboxes wait ready to be handed out
   podflare up --port 7171 --state-dir /tmp/second     a second host beside the first
-  PODFLARE_API_KEYS=secret podflare up                callers must show this key
+  podflare up --require-keys        callers must show a key; see `podflare key --help`
   podflare up --template python-datasci     a second kind of sandbox, with numpy and pandas loaded
   podflare up --refresh             rebuild the images with today's security updates
 
@@ -66,6 +68,10 @@ pub(crate) struct Args {
     /// Use the software host, even where hardware virtualization works: --kind software
     #[arg(long)]
     software: bool,
+
+    /// Ask callers for an API key, also on this machine [default: only when PODFLARE_API_KEYS is set]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_keys: Option<bool>,
 
     /// Build the images anew, with today's security updates
     #[arg(long)]
@@ -105,7 +111,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if let Some(status) = &running {
         let changes = before.map_or(vec!["how it was started"], |before| launch.differences(&before));
         if changes.is_empty() && local::is_well(status) {
-            context.printer.show(&Report::already(status, context))?;
+            let report = Report::already(status, context);
+            context
+                .printer
+                .show(&report.with_key(first_key::make(context, &directories, &status.url)))?;
             return Ok(Exit::Ok);
         }
         let why = if changes.is_empty() {
@@ -125,7 +134,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Err(start::in_foreground(context, &directories, &from_file));
     }
     let status = start::detached(context, &directories, &from_file, &steps)?;
-    context.printer.show(&Report::started(&status, context))?;
+    let report = Report::started(&status, context);
+    context
+        .printer
+        .show(&report.with_key(first_key::make(context, &directories, &status.url)))?;
     Ok(Exit::Ok)
 }
 
@@ -185,8 +197,10 @@ fn prepare(
     };
     let artifacts = Artifacts::ensure(&request)?;
     steps.abandon();
+    let token = operator::ensure(directories)
+        .map_err(|error| Failure::while_doing("operator", "cannot keep the operator's token", &error))?;
     let why = (kind, verdict.reason().to_owned());
-    Launch::new(options, why, binaries, artifacts, from_file)
+    Launch::new(options, why, binaries, artifacts, (from_file, &token))
 }
 
 /// Kept as it was written: the daemon reads it again.
@@ -261,6 +275,10 @@ impl Args {
                 Some(options) if given.is_empty() => options.ca_certificates.clone(),
                 Some(_) | None => given,
             },
+            require_keys: self
+                .require_keys
+                .or(running.map(|options| options.require_keys))
+                .unwrap_or(false),
             templates: match running {
                 Some(options) if self.lasting.templates.is_empty() => options.templates.clone(),
                 Some(_) | None => self.lasting.templates.clone(),

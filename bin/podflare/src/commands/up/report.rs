@@ -19,6 +19,9 @@ pub(crate) struct Report {
     started: bool,
     boot_ms: Option<u64>,
     retries: u32,
+    /// The first key of the tenant `default`; shown once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
     /// Options with which other commands find this host; empty when they do without.
     #[serde(skip)]
     options: String,
@@ -33,6 +36,7 @@ impl Report {
             started: true,
             boot_ms: status.boot_ms,
             retries: status.retries,
+            api_key: None,
             options: context.options_of_local_commands(),
         }
     }
@@ -42,6 +46,10 @@ impl Report {
             started: false,
             ..Self::started(status, context)
         }
+    }
+
+    pub(crate) fn with_key(self, api_key: Option<String>) -> Self {
+        Self { api_key, ..self }
     }
 }
 
@@ -59,13 +67,19 @@ impl Show for Report {
             1 => ", at the second try".to_owned(),
             retries => format!(", after {retries} retries"),
         };
+        let key = self.api_key.as_ref().map_or_else(String::new, |key| {
+            format!(
+                "\n\nA first API key, shown only now; on this machine none is needed unless you ask for one:\n  \
+                 export PODFLARE_API_KEY={key}"
+            )
+        });
         format!(
             "Podflare is up at {} ({how}{tries})\n\n\
              Try it:\n  podflare {options}run -c 'print(6 * 7)'\n\n\
              From Python, after `pip install podflare`:\n  \
              from podflare import Sandbox\n  \
              with Sandbox(host=\"{url}\") as sandbox:\n      \
-             print(sandbox.run_code(\"print(6 * 7)\").stdout)",
+             print(sandbox.run_code(\"print(6 * 7)\").stdout){key}",
             paint.bold(url)
         )
     }

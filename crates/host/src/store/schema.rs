@@ -1,0 +1,77 @@
+//! The tables, and how older databases become what this version expects.
+//!
+//! To change them: append a step to [`STEPS`], never edit one that was released. `PRAGMA user_version` counts the
+//! steps that a database has taken; all that are missing are taken in one transaction.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// `application_id` of our databases: the letters "PdFl".
+pub(super) const APPLICATION_ID: i64 = 0x5064_466c;
+
+/// What this version expects in `user_version`.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+const STEPS: [&str; 1] = [TENANTS];
+
+/// Times are milliseconds since the Unix epoch. Usage and audit rows outlive their tenants and keys, so they refer to
+/// them without a constraint. A tenant's number is never given to another.
+const TENANTS: &str = "
+CREATE TABLE tenants (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    tier TEXT NOT NULL,
+    overrides TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    tenant_id INTEGER NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    tail TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    last_used_ms INTEGER,
+    expires_at_ms INTEGER,
+    revoked_at_ms INTEGER
+) STRICT;
+CREATE INDEX keys_by_tenant ON keys (tenant_id);
+
+CREATE TABLE usage (
+    tenant_id INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    sandboxes INTEGER NOT NULL,
+    sandbox_ms INTEGER NOT NULL,
+    execs INTEGER NOT NULL,
+    bytes_in INTEGER NOT NULL,
+    bytes_out INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    key_id TEXT,
+    remote TEXT,
+    action TEXT NOT NULL,
+    target TEXT,
+    result TEXT NOT NULL,
+    detail TEXT
+) STRICT;
+CREATE INDEX audit_by_time ON audit (at_ms);
+";
+
+/// Takes the steps that are missing.
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let taken = usize::try_from(from).unwrap_or(0);
+    for step in STEPS.iter().skip(taken) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
