@@ -75,6 +75,14 @@ pub(crate) struct Options {
     #[arg(long, env = "PODFLARE_SHUTDOWN_GRACE", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) shutdown_grace: Duration,
 
+    /// Another address to listen on, which has /metrics and nothing else and asks for no key; not for tenants to reach
+    #[arg(long, env = "PODFLARE_METRICS_ADDR", value_name = "ADDR")]
+    pub(crate) metrics_addr: Option<SocketAddr>,
+
+    /// Key that opens /metrics on --addr, and nothing else; from the environment only
+    #[arg(skip = std::env::var("PODFLARE_METRICS_KEY").ok().filter(|key| !key.trim().is_empty()))]
+    pub(crate) metrics_key: Option<String>,
+
     #[arg(long, env = "PODFLARE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
@@ -99,6 +107,15 @@ pub(crate) struct Options {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+impl From<LogFormat> for telemetry::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

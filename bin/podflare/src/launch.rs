@@ -22,7 +22,7 @@ const FILE: &str = "launch.json";
 
 /// Variables of the caller that the host daemon gets. Some are secret: they are inherited by the supervisor, and only
 /// a digest of them is written down.
-const PASSED_ON: [&str; 10] = [
+const PASSED_ON: [&str; 26] = [
     "PODFLARE_API_KEYS",
     "PODFLARE_AUTH_DISABLED",
     "PODFLARE_REGION",
@@ -31,6 +31,22 @@ const PASSED_ON: [&str; 10] = [
     "PODFLARE_BOOT_ONLY",
     "PODFLARE_LOG",
     "PODFLARE_LOG_FORMAT",
+    "PODFLARE_METRICS_KEY",
+    "OTEL_SDK_DISABLED",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BLRP_SCHEDULE_DELAY",
     "RUST_LOG",
     "RUST_BACKTRACE",
 ];

@@ -33,11 +33,12 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 pub use fuzzing::fuzz_messages;
 pub use message::{
     DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode,
-    Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Welcome,
+    Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request,
+    TRACEPARENT_BYTES_MAX, Welcome,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// vsock port on which the agent listens in the guest.
 pub const AGENT_PORT: u32 = 1024;

@@ -23,7 +23,8 @@ mod encode;
 mod event;
 
 pub use capacity::{
-    Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
+    Bucket, Capacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState, RecentMinute, RunCapacity,
+    SandboxCounts,
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
@@ -35,7 +36,9 @@ pub use event::{Event, EventData, EventKind};
 pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
 pub use fork::{FORK_MAX, ForkRequest, Forked};
-pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, Source};
+pub use sandbox::{
+    CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
+};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

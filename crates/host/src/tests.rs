@@ -3,7 +3,10 @@
 mod client;
 mod deaths;
 mod diffs;
+mod exposition;
 mod forks;
+mod log_lines;
+mod metrics;
 mod pools;
 mod requests;
 mod runs;
@@ -33,6 +36,7 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Daemon {
     address: SocketAddr,
     host: Arc<Host>,
+    api: Arc<Api>,
     simulation: Simulation,
     stop: CancellationToken,
     done: CancellationToken,
@@ -44,6 +48,7 @@ struct Setup {
     timing: Timing,
     keys: Option<&'static str>,
     region: Option<&'static str>,
+    metrics_key: Option<&'static str>,
     boot: Boot,
     pools: Pools,
 }
@@ -77,6 +82,7 @@ impl Default for Setup {
             },
             keys: None,
             region: None,
+            metrics_key: None,
             boot: Boot::Normal,
             pools: no_pools(),
         }
@@ -125,7 +131,8 @@ impl Daemon {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = Api::new(Auth::new(&keys, address).unwrap(), config.region.clone());
+        let auth = Auth::new(&keys, address).unwrap();
+        let api = Api::new(auth, config.region.clone(), setup.metrics_key);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
         let server = serve(
             listener,
@@ -142,6 +149,7 @@ impl Daemon {
         Self {
             address,
             host,
+            api,
             simulation,
             stop,
             done,

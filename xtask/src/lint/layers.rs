@@ -12,7 +12,7 @@ use crate::shell::{cargo, output};
 const LAYERS: [&[&str]; 5] = [
     &["pod-types"],
     &["agent-proto", "vmm-proto", "api", "lifecycle"],
-    &["image", "client"],
+    &["image", "client", "telemetry"],
     &["vmm", "guest", "host", "softhost"],
     &[
         "podflare",

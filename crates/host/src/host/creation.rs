@@ -14,6 +14,7 @@ use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
+use crate::metrics::{Failing, Operation};
 use crate::nursery::{MakeError, Newborn, Nursery};
 use crate::sandbox::{
     Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
@@ -44,6 +45,18 @@ pub(crate) enum CreateRefused {
     Lost,
 }
 
+impl CreateRefused {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::UnknownTemplate { .. } | Self::SmallDisk { .. } => Failing::Refused,
+            Self::NoRoom(_) => Failing::NoRoom,
+            Self::Stopping => Failing::Stopping,
+            Self::Failed(_) | Self::Lost => Failing::Vm,
+            Self::NoId(_) | Self::NoDirectory(_) => Failing::Internal,
+        }
+    }
+}
+
 /// All that is settled about a sandbox before it has a VM.
 pub(super) struct Draft {
     pub(super) title: Title,
@@ -60,6 +73,26 @@ impl Host {
         request: CreateRequest,
         tenant: Tenant,
     ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
+        let created = self.create_uncounted(request, tenant).await;
+        let metrics = self.metrics();
+        match &created {
+            Ok((sandbox, marks)) => {
+                let took = marks.elapsed();
+                let template = &sandbox.spec.template.name;
+                metrics.births.created(template, sandbox.origin.source, took);
+                metrics.births.stages(Operation::Create, marks.spans());
+                metrics.recent.created(took);
+            }
+            Err(refused) => metrics.births.failed(Operation::Create, refused.failing()),
+        }
+        created
+    }
+
+    async fn create_uncounted(
+        self: &Arc<Self>,
+        request: CreateRequest,
+        tenant: Tenant,
+    ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
         let mut marks = Marks::begin();
         let (spec, terms) = self.specify(request)?;
         if self.is_stopping() {
@@ -67,16 +100,19 @@ impl Host {
         }
         let _foreground = self.activity.foreground();
         let Some(nursery) = self.nursery_of(&spec) else {
-            let sandbox = self.boot(spec, terms, tenant).await?;
+            let booting = self.boot(spec, terms, tenant);
+            let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
             marks.mark("boot");
             return Ok((sandbox, marks));
         };
-        if let Some(newborn) = nursery.take().await {
+        let waking = nursery.take().instrument(tracing::debug_span!("wake"));
+        if let Some(newborn) = waking.await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, tenant)?;
             return Ok((sandbox, marks));
         }
-        let sandbox = match self.clone_template(nursery).await? {
+        let cloning = self.clone_template(nursery);
+        let sandbox = match cloning.instrument(tracing::debug_span!("clone")).await? {
             Ok(newborn) => {
                 marks.mark("clone");
                 self.hand_over(newborn, Source::Clone, spec, terms, tenant)?
@@ -84,7 +120,8 @@ impl Host {
             Err(error) => {
                 let template = spec.template.name.as_str();
                 tracing::warn!(template, error = %ErrorChain(&error), "booting what could not be cloned");
-                let sandbox = self.boot(spec, terms, tenant).await?;
+                let booting = self.boot(spec, terms, tenant);
+                let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
                 marks.mark("boot");
                 sandbox
             }
@@ -230,6 +267,7 @@ impl Host {
             runs_max: self.config.runs_per_sandbox,
             mailbox,
             activity: Arc::clone(&self.activity),
+            metrics: Arc::clone(self.metrics()),
         });
         (Arc::new(sandbox), messages)
     }
@@ -252,6 +290,7 @@ impl Host {
             start,
         };
         let (host, ended) = (Arc::clone(self), Arc::clone(sandbox));
+        let request = tracing::Span::current();
         let mut registry = self.registry();
         // Looked at under the lock: a shutdown empties the list only after it has set this.
         if self.is_stopping() {
@@ -259,7 +298,7 @@ impl Host {
         }
         registry.add(Arc::clone(sandbox), parent);
         let life = async move {
-            owner.run().await;
+            owner.run(request).await;
             host.registry().forget(&ended);
         };
         self.owners.spawn(life.instrument(span));

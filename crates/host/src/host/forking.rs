@@ -8,12 +8,15 @@ use futures_util::future::try_join_all;
 use lifecycle::{EndReason, ForkRefused};
 use pod_types::SandboxId;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::creation::Draft;
 use super::registry::MergeError;
 use super::{CreateRefused, Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::clock;
+use crate::events;
+use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise};
 use crate::sandbox::{Message, Origin, Spec, Start, Terms, Title};
 use crate::vm::{CloneError, Order};
@@ -32,10 +35,39 @@ pub(crate) enum ForkError {
     Raise(RaiseError),
 }
 
+impl ForkError {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::Unknown | Self::Refused(_) => Failing::Refused,
+            Self::Stopping => Failing::Stopping,
+            Self::NoRoom(_) => Failing::NoRoom,
+            Self::Clone(_) | Self::Raise(_) => Failing::Vm,
+        }
+    }
+}
+
 impl Host {
     /// Makes `count` copies of a sandbox; each has acknowledged who it is. All or none. Dropping this ends those that
     /// have been made.
     pub(crate) async fn fork(
+        self: &Arc<Self>,
+        id: SandboxId,
+        tenant: Tenant,
+        count: u8,
+    ) -> Result<(Vec<SandboxId>, Marks), ForkError> {
+        let forked = self.fork_uncounted(id, tenant, count).await;
+        let births = &self.metrics().births;
+        match &forked {
+            Ok((children, marks)) => {
+                births.forked(children.len(), marks.elapsed());
+                births.stages(Operation::Fork, marks.spans());
+            }
+            Err(error) => births.failed(Operation::Fork, error.failing()),
+        }
+        forked
+    }
+
+    async fn fork_uncounted(
         self: &Arc<Self>,
         id: SandboxId,
         tenant: Tenant,
@@ -59,11 +91,13 @@ impl Host {
         if !parent.tell(Message::Clone(order, reply)).await {
             return Err(ForkError::Unknown);
         }
-        let brood = made.await.map_err(|_| ForkError::Unknown)?;
+        let cloning = made.instrument(tracing::debug_span!("clone", count));
+        let brood = cloning.await.map_err(|_| ForkError::Unknown)?;
         let brood = brood.map_err(ForkError::Clone)?;
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
-        let raised = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, count))).await;
+        let raising = try_join_all(brood.vms.into_iter().map(|vm| raise(vm, count)));
+        let raised = raising.instrument(tracing::debug_span!("identity")).await;
         let children = raised.map_err(ForkError::Raise)?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
@@ -91,7 +125,6 @@ impl Host {
                 .map_err(|_: CreateRefused| ForkError::Stopping)?;
             known.push(id);
         }
-        tracing::debug!(timing = marks.header(), "sandbox forked");
         Ok((known, marks))
     }
 
@@ -113,8 +146,12 @@ impl Host {
         tenant: Tenant,
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
-        let old = self.registry().merge(loser, winner, tenant)?;
-        tracing::debug!(sandbox_id = %loser, winner = %winner, "sandbox merged");
+        let births = &self.metrics().births;
+        let old = self
+            .registry()
+            .merge(loser, winner, tenant)
+            .inspect_err(|_| births.failed(Operation::Merge, Failing::Refused))?;
+        tracing::info!(event = events::SANDBOX_MERGED, sandbox_id = %loser, winner = %winner, "sandbox merged");
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
         if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {
@@ -122,6 +159,8 @@ impl Host {
             self.owners.spawn(async move { drop(mailbox.send(word).await) });
         }
         marks.mark("swap");
+        births.merged();
+        births.stages(Operation::Merge, marks.spans());
         Ok(marks)
     }
 }

@@ -15,10 +15,13 @@ use pod_types::SandboxId;
 use tower::Service as _;
 use tracing::Instrument as _;
 
+use super::access::{NoteRoute, RouteNote, Visit};
 use super::error::{Failed, not_found};
-use super::{diff, exec, forks, sandboxes, status, trace_context};
-use crate::auth::{Auth, Refusal};
+use super::metrics::{self, Readers};
+use super::{diff, exec, forks, sandboxes, status};
+use crate::auth::{Auth, Mode, Refusal};
 use crate::host::Host;
+use crate::metrics::Metrics;
 
 /// The whole HTTP API. It serves from the first moment, and says that it starts until it has a host.
 #[derive(Debug)]
@@ -27,12 +30,16 @@ pub struct Api {
     /// The only region served under `/r/<region>/`; any when there is none.
     region: Option<String>,
     router: OnceLock<(Arc<Host>, Router)>,
+    /// Who may read the metrics on the API's own address.
+    readers: Readers,
 }
 
 impl Api {
     #[must_use]
-    pub fn new(auth: Auth, region: Option<String>) -> Arc<Self> {
+    pub fn new(auth: Auth, region: Option<String>, metrics_key: Option<&str>) -> Arc<Self> {
+        let calls_need_keys = matches!(auth.mode(), Mode::Keys { .. });
         Arc::new(Self {
+            readers: Readers::of(metrics_key, calls_need_keys),
             auth,
             region,
             router: OnceLock::new(),
@@ -46,33 +53,72 @@ impl Api {
     }
 
     pub(super) async fn answer(&self, mut request: hyper::Request<Incoming>) -> Response {
-        match without_prefix(request.uri(), self.region.as_deref()) {
-            Ok(None) => {}
-            Ok(Some(uri)) => *request.uri_mut() = uri,
-            Err(error) => return error.into_response(),
+        let inner = without_prefix(request.uri(), self.region.as_deref());
+        if let Ok(Some(uri)) = &inner {
+            *request.uri_mut() = uri.clone();
         }
-        let ready = self.router.get();
-        if request.uri().path() == "/v1/healthz" {
-            return status::healthz(request.method(), ready.map(|(host, _)| &**host));
+        let visit = Visit::begin(&mut request);
+        let response = match inner {
+            Ok(_) => self.admit(request).instrument(visit.span()).await,
+            Err(error) => error.into_response(),
+        };
+        visit.end(&response, self.metrics());
+        response
+    }
+
+    /// The same where only metrics are to be had, and whoever reaches it may have them.
+    pub(super) async fn answer_metrics(&self, request: hyper::Request<Incoming>) -> Response {
+        if request.uri().path() == metrics::PATH {
+            metrics::answer(request.method(), self.host()).await
+        } else {
+            not_found().into_response()
+        }
+    }
+
+    fn host(&self) -> Option<&Arc<Host>> {
+        self.router.get().map(|(host, _)| host)
+    }
+
+    /// What this host counts, once there is one.
+    pub(super) fn metrics(&self) -> Option<&Metrics> {
+        self.host().map(|host| &**host.metrics())
+    }
+
+    async fn admit(&self, mut request: hyper::Request<Incoming>) -> Response {
+        let path = request.uri().path();
+        if matches!(path, "/v1/healthz" | metrics::PATH)
+            && let Some((counted, note)) = self.metrics().zip(request.extensions().get::<RouteNote>())
+        {
+            note.set(&counted.http.route(path));
+        }
+        if path == "/v1/healthz" {
+            return status::healthz(request.method(), self.host().map(|host| &**host));
+        }
+        if path == metrics::PATH {
+            let authorization = request.headers().get(header::AUTHORIZATION);
+            return match self.readers.admit(authorization) {
+                Ok(()) => metrics::answer(request.method(), self.host()).await,
+                Err(error) => error.into_response(),
+            };
         }
         let authorization = request.headers().get(header::AUTHORIZATION);
         let tenant = match self.auth.admit(authorization.map(header::HeaderValue::as_bytes)) {
             Ok(tenant) => tenant,
             Err(refusal) => return unauthorized(refusal).into_response(),
         };
-        let Some((_, router)) = ready else {
+        let Some((_, router)) = self.router.get() else {
             let error = ApiError::new(ErrorCode::ShuttingDown, "the host is starting").retry_after(1);
             return Failed(error).into_response();
         };
         request.extensions_mut().insert(tenant);
-        let span = span(&request);
         // The router is always ready and never fails.
-        let Ok(response) = router.clone().call(request).instrument(span).await;
+        let Ok(response) = router.clone().call(request).await;
         response
     }
 }
 
 fn router(host: Arc<Host>) -> Router {
+    let note = NoteRoute(Arc::clone(host.metrics()));
     Router::new()
         .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list))
         .route(
@@ -88,6 +134,7 @@ fn router(host: Arc<Host>) -> Router {
         .fallback(|| async { not_found() })
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(host)
+        .layer(note)
 }
 
 /// The sandbox that a path under `/v1/sandboxes/` names.
@@ -126,19 +173,6 @@ fn without_prefix(uri: &Uri, region: Option<&str>) -> Result<Option<Uri>, Failed
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let inner = whole.get("/r/".len() + name.len()..).unwrap_or("/");
     inner.parse().map(Some).map_err(|_| not_found())
-}
-
-/// Runs are many and short, so theirs is of the debug level.
-fn span(request: &hyper::Request<Incoming>) -> tracing::Span {
-    let traceparent = request.headers().get("traceparent");
-    let trace = traceparent.and_then(|value| trace_context::parse(value.as_bytes()));
-    let (trace_id, parent_span_id) = trace.unzip();
-    let (method, path) = (request.method(), request.uri().path());
-    if path.ends_with("/exec") {
-        tracing::debug_span!("http_request", %method, path, trace_id, parent_span_id)
-    } else {
-        tracing::info_span!("http_request", %method, path, trace_id, parent_span_id)
-    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use api::{ApiError, Capacity, ErrorCode};
-use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 
 use super::error::Failed;
+use crate::auth::Tenant;
 use crate::host::Host;
 
 /// The official client wants the bare text `ok`.
@@ -25,6 +26,14 @@ pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], text).into_response()
 }
 
-pub(super) async fn capacity(State(host): State<Arc<Host>>) -> Json<Capacity> {
-    Json(host.capacity())
+/// Rates and latencies are of all tenants together, so none of several sees them.
+pub(super) async fn capacity(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+) -> Json<Capacity> {
+    let recent = matches!(tenant, Tenant::Anyone).then(|| host.metrics().recent.show());
+    Json(Capacity {
+        recent,
+        ..host.capacity()
+    })
 }
