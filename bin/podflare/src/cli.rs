@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{
+    doctor, down, image, logs, machine, run, sandbox, status, supervise, top, up, version,
+};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -13,6 +15,7 @@ Examples:
   podflare run script.py one two        the same with a file and its arguments
   podflare sandbox create               make a sandbox that stays
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
+  podflare top                          watch what runs, live
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -36,6 +39,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Doctor(doctor::Args),
     Logs(logs::Args),
+    Top(top::Args),
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),

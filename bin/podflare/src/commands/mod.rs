@@ -9,6 +9,7 @@ pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod status;
 pub(crate) mod supervise;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod version;
 
@@ -24,6 +25,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Status(args) => status::run(context, args),
         Command::Doctor(args) => doctor::run(context, args),
         Command::Logs(args) => logs::run(context, args),
+        Command::Top(args) => top::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
         Command::Image(command) => image::dispatch(context, command),

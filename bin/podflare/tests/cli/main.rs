@@ -13,3 +13,5 @@ mod run;
 mod sandbox;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod top;
