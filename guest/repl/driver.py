@@ -37,6 +37,7 @@ REQUEST = struct.Struct("<III")
 ANSWER = struct.Struct("<Ii")
 KIND_START = 1
 KIND_RUN = 2
+KIND_TRACED = 3
 # Enough for almost all code, so that a request is one system call.
 FIRST_READ_BYTES = 16 * 1024
 ANCILLARY_BYTES = socket.CMSG_SPACE(2 * struct.calcsize("i"))
@@ -132,6 +133,8 @@ def main():
                 run(number, payload, *fds)
             elif kind == KIND_START:
                 start(number, payload, *fds)
+            elif kind == KIND_TRACED:
+                traced(number, payload, *fds)
         except BaseException:
             # User code took the driver's descriptors or changed what it is built on. The agent tells it better than
             # a traceback of the driver would.
@@ -204,6 +207,18 @@ def run(number, payload, out, err):
     control.sendall(ANSWER.pack(number, code))
     # From here on the host has its answer.
     os.dup2(null, 0)
+
+
+def traced(number, payload, out, err):
+    """A run whose environment names the trace it belongs to."""
+    trace, _, code = payload.partition(b"\n")
+    before = os.environ.get("TRACEPARENT")
+    os.environ["TRACEPARENT"] = str(trace, "ascii")
+    run(number, code, out, err)
+    if before is None:
+        os.environ.pop("TRACEPARENT", None)
+    else:
+        os.environ["TRACEPARENT"] = before
 
 
 def run_source(number, payload):

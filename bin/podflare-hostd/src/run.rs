@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use host::{
     Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, TemplateError, Templates,
-    TenantsConfig, Timing, VmmProgram, memory_available_mib, serve,
+    TenantsConfig, Timing, VmmProgram, memory_available_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -73,7 +73,12 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
             source,
         })?;
     let addr = listener.local_addr().unwrap_or(options.addr);
-    let api = Api::new(options.region.clone());
+    let key = options
+        .metrics_key
+        .as_deref()
+        .map(str::trim)
+        .filter(|key| !key.is_empty());
+    let api = Api::new(options.region.clone(), key);
     let (stop, done) = (CancellationToken::new(), CancellationToken::new());
     let config = config(&options)?;
     let timing = config.timing;
@@ -84,6 +89,7 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
         stop.clone(),
         done.clone(),
     ));
+    serve_metrics_apart(&options, &api, timing, &stop).await?;
     let vmm = Arc::new(vmm(&options)?);
     let budget = config.memory.budget_mib;
     // Clearing what a dead daemon has left takes its time; health checks are answered meanwhile.
@@ -118,6 +124,26 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
     } else {
         Err(RunError::Left(report.processes_left))
     }
+}
+
+/// Metrics on an address of their own, when there is one.
+async fn serve_metrics_apart(
+    options: &Options,
+    api: &Arc<Api>,
+    timing: Timing,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let Some(addr) = options.metrics_addr else {
+        return Ok(());
+    };
+    let listener = TcpListener::bind(addr).await.map_err(|source| RunError::Listen {
+        addr: addr.to_string(),
+        source,
+    })?;
+    let addr = listener.local_addr().unwrap_or(addr);
+    tracing::info!("metrics, for whoever reaches it, at http://{addr}/metrics");
+    tokio::spawn(serve_metrics(listener, Arc::clone(api), timing, stop.clone()));
+    Ok(())
 }
 
 fn announce(addr: std::net::SocketAddr, mode: Mode, budget_mib: u64) {

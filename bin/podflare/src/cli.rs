@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, doctor, down, image, key, logs, machine, run, sandbox, status, supervise, tenant, up,
+    audit, config, doctor, down, image, key, logs, machine, run, sandbox, status, supervise, tenant, top, up,
     usage, version,
 };
 use crate::exit::Exit;
@@ -16,6 +16,7 @@ Examples:
   podflare run script.py one two        the same with a file and its arguments
   podflare sandbox create               make a sandbox that stays
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
+  podflare top                          watch what runs, live
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     #[command(subcommand)]
     Config(config::Command),
+    Top(top::Args),
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),

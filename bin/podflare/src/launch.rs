@@ -23,7 +23,25 @@ use crate::settings::Directories;
 const FILE: &str = "launch.json";
 
 /// Variables of the caller that the host daemon gets beside those of its settings.
-const PASSED_ON: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
+const PASSED_ON: [&str; 17] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BLRP_SCHEDULE_DELAY",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+];
 
 /// Everything that decides what a started host is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

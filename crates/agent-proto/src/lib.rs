@@ -33,7 +33,8 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 pub use fuzzing::fuzz_messages;
 pub use message::{
     Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
-    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Welcome,
+    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request,
+    TRACEPARENT_BYTES_MAX, Welcome,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.

@@ -108,6 +108,9 @@ pub struct ExecRequest {
     pub language: Language,
     /// Counted from the start of the run, not from its place in the queue.
     pub timeout_ms: Option<u64>,
+    /// Where in whose trace the run belongs, as the header of that name has it; at most [`TRACEPARENT_BYTES_MAX`] of
+    /// printable ASCII. The code sees it as `TRACEPARENT` in its environment.
+    pub traceparent: Option<String>,
     pub code: String,
 }
 
@@ -175,6 +178,9 @@ pub enum EntryKind {
     /// A pipe, socket or device; these are never opened.
     Other,
 }
+
+/// Longest `traceparent` of a run, in bytes. Version 00 has 55.
+pub const TRACEPARENT_BYTES_MAX: usize = 55;
 
 /// Longest body of [`Reply::Entries`], in bytes.
 pub const ENTRIES_BODY_MAX: usize = 64 * 1024;

@@ -12,6 +12,28 @@ pub struct Capacity {
     /// One for each template, in the same order.
     #[serde(default)]
     pub pools: Vec<PoolCapacity>,
+    /// Of all tenants together, so only shown where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<RecentMinute>,
+}
+
+/// What happened in the last minute, or since the start when that is shorter ago.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecentMinute {
+    /// How long that is.
+    pub seconds: u64,
+    pub creates: Latency,
+    pub runs: Latency,
+}
+
+/// How many, and how long they took in milliseconds, to 15 %.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
 }
 
 /// Guest memory, in MiB.

@@ -33,7 +33,8 @@ pub use admin::{
     TenantList, USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport,
 };
 pub use capacity::{
-    Bucket, Capacity, Histogram, MemoryCapacity, PoolCapacity, PoolState, RunCapacity, SandboxCounts,
+    Bucket, Capacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState, RecentMinute, RunCapacity,
+    SandboxCounts,
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
@@ -47,7 +48,9 @@ pub use fields::InvalidRequest;
 pub use fork::{FORK_MAX, ForkRequest, Forked};
 pub use openapi::{Method, Operation, document, operations};
 pub use replay::ReplayRequest;
-pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, Source};
+pub use sandbox::{
+    CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
+};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -4,6 +4,7 @@ use pod_types::SandboxId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::fields::InvalidRequest;
 use crate::openapi::SandboxIdText;
 
 /// Answer to `POST /v1/sandboxes`: the VM has booted and its agent answers.
@@ -83,12 +84,30 @@ pub struct SandboxInfo {
     /// Counters of the VM process; absent from lists and when the VM does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<SandboxStats>,
+    /// Only in a list that was asked for with `usage=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<SandboxUsage>,
 }
 
 /// Answer to `GET /v1/sandboxes`, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxList {
     pub sandboxes: Vec<SandboxInfo>,
+}
+
+impl SandboxList {
+    /// Whether a query asks for `usage`.
+    ///
+    /// # Errors
+    /// Its value is neither `true` nor `false`.
+    pub fn wants_usage(query: &str) -> Result<bool, InvalidRequest> {
+        let value = query.split('&').find_map(|pair| pair.strip_prefix("usage="));
+        match value {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(InvalidRequest::value("usage", "true or false", other)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +132,23 @@ pub enum Source {
     Boot,
     /// Cloned from another sandbox.
     Fork,
+}
+
+/// What a sandbox uses of its host, from counters that are at most a second old.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SandboxUsage {
+    /// Runs that have ended, and how long they took in all, without waiting for each other.
+    pub runs: u64,
+    pub run_ms: u64,
+    /// CPU time that the VM's process has used since it began; what its guest used included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Memory of the VM's process in RAM, with what it shares with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_resident_bytes: Option<u64>,
+    /// The part of it that no file backs: what the VM has written to, or inherited from what it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_own_bytes: Option<u64>,
 }
 
 /// Counters since the VM started.

@@ -69,6 +69,16 @@ impl Client {
         Ok(list.sandboxes)
     }
 
+    /// The same, with what each uses of its host.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn list_with_usage(&self) -> Result<Vec<SandboxInfo>, ClientError> {
+        let call = Call::new("GET", "/v1/sandboxes?usage=true", "watching sandboxes");
+        let list: SandboxList = self.transport.json(call, NOTHING)?;
+        Ok(list.sandboxes)
+    }
+
     /// One sandbox, with the counters of its VM.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use agent_proto::ExecRequest;
 use rustix::event::PollFlags;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
@@ -32,11 +33,11 @@ pub(crate) struct Bash {
 }
 
 impl Bash {
-    /// Starts bash on `code`, which must not contain NUL.
+    /// Starts bash on code that must not contain NUL.
     pub(crate) fn start(
         children: &Arc<Children>,
         config: &Config,
-        code: &str,
+        exec: &ExecRequest,
         writers: Writers,
     ) -> io::Result<Self> {
         let started = Tick::now();
@@ -45,7 +46,10 @@ impl Bash {
             .process_group(0)
             .stdout(Stdio::from(writers.stdout))
             .stderr(Stdio::from(writers.stderr));
-        pass(&mut command, code)?;
+        if let Some(traceparent) = &exec.traceparent {
+            command.env("TRACEPARENT", traceparent);
+        }
+        pass(&mut command, &exec.code)?;
         let child = children.spawn(&mut command)?;
         Ok(Self { child, started })
     }

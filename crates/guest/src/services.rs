@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_proto::{ExecRequest, Failure, FailureCode, Identity, Language, Reply, Request};
+use agent_proto::{
+    ExecRequest, Failure, FailureCode, Identity, Language, Reply, Request, TRACEPARENT_BYTES_MAX,
+};
 use pod_types::ErrorChain;
 use thiserror::Error;
 
@@ -229,6 +231,10 @@ impl Services {
         if connection.has_surplus() {
             return Err(ConnectionError::Closed);
         }
+        if !exec.traceparent.as_deref().is_none_or(is_traceparent) {
+            let message = "traceparent: expected at most 55 digits and hyphens".to_owned();
+            return connection.reply(&failed(FailureCode::BadRequest, message));
+        }
         let turn = match self.queue.turn(connection) {
             Ok(turn) => turn,
             Err(QueueError::Gone) => return Err(ConnectionError::Closed),
@@ -270,7 +276,7 @@ impl Services {
         connection: &mut Connection<S>,
         exec: &ExecRequest,
     ) -> Result<(), ConnectionError> {
-        match self.repl.start(&exec.code) {
+        match self.repl.start(&exec.code, exec.traceparent.as_deref()) {
             Ok((mut run, output)) => {
                 let ran = pump(connection, output, &mut run, Limits::of(exec), &self.drain);
                 self.repl.prepare();
@@ -293,7 +299,7 @@ impl Services {
             return connection.push(&failed(FailureCode::BadRequest, message));
         }
         let (output, writers) = Output::new()?;
-        match Bash::start(&self.children, &self.config, &exec.code, writers) {
+        match Bash::start(&self.children, &self.config, exec, writers) {
             Ok(mut bash) => pump(connection, output, &mut bash, Limits::of(exec), &self.drain),
             Err(error) => {
                 let message = format!("cannot start bash: {error}");
@@ -301,6 +307,14 @@ impl Services {
             }
         }
     }
+}
+
+/// Whether it can stand in an environment and on a line of its own.
+fn is_traceparent(text: &str) -> bool {
+    text.len() <= TRACEPARENT_BYTES_MAX
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Limits {

@@ -18,6 +18,7 @@ pub(crate) fn warm_up(mut host: UnixStream) -> io::Result<()> {
         let run = ExecRequest {
             language,
             timeout_ms: None,
+            traceparent: None,
             code: code.to_owned(),
         };
         send(&mut host, &Request::Exec(run))?;

@@ -16,6 +16,7 @@
 
 mod clock;
 mod config;
+mod events;
 
 mod agent;
 mod storage;
@@ -25,6 +26,7 @@ mod budget;
 mod diff;
 mod host;
 mod memory;
+mod metrics;
 mod nursery;
 mod replay;
 mod sandbox;
@@ -42,7 +44,7 @@ mod tests;
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
 pub use config::{HostConfig, MemoryLimits, Pools, Timing};
 pub use host::{Host, OpenError, ShutdownReport};
-pub use http::{Api, serve};
+pub use http::{Api, serve, serve_metrics};
 pub use memory::{Probe, memory_available_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
 pub use store::StoreOpenError;

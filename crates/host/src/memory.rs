@@ -82,11 +82,16 @@ impl MemoryWatch {
         let near = self.available_mib.load(Ordering::Relaxed) < self.floor_mib.saturating_mul(3);
         sleep(if near { ALERT } else { CALM }).await;
         self.look();
-        if self.available_mib.load(Ordering::Relaxed) < self.floor_mib / 2 {
+        if self.is_critical() {
             Pressure::Critical
         } else {
             Pressure::None
         }
+    }
+
+    /// At the last look.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.available_mib.load(Ordering::Relaxed) < self.floor_mib / 2
     }
 
     fn look(&self) {
@@ -108,12 +113,26 @@ pub fn memory_available_mib() -> Option<u64> {
     Some(kib_after(&text, "MemAvailable:")? / 1024)
 }
 
-/// Memory of a process that is in RAM, shared or not, in bytes; from counters the kernel keeps anyway.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
-    // Fields: size, resident, …, in pages (proc_pid_statm(5)).
+/// Memory of a process in RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Shared or not.
+    pub(crate) resident_bytes: u64,
+    /// What no file backs.
+    pub(crate) own_bytes: u64,
+}
+
+/// From counters the kernel keeps anyway.
+pub(crate) fn memory_of(pid: u32) -> Option<Memory> {
+    // Fields: size, resident, of it backed by files, …, in pages (proc_pid_statm(5)).
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
+    let mut fields = text.split_ascii_whitespace().skip(1);
+    let resident: u64 = fields.next()?.parse().ok()?;
+    let of_files: u64 = fields.next()?.parse().ok()?;
+    Some(Memory {
+        resident_bytes: resident * PAGE_BYTES,
+        own_bytes: resident.saturating_sub(of_files) * PAGE_BYTES,
+    })
 }
 
 /// Memory that only this process has, in MiB. Walks its page tables: not for where somebody waits.

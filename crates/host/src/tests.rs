@@ -4,7 +4,10 @@ mod client;
 mod deaths;
 mod diffs;
 mod documents;
+mod exposition;
 mod forks;
+mod log_lines;
+mod metrics;
 mod pools;
 mod replays;
 mod requests;
@@ -41,6 +44,7 @@ const OPERATOR: &str = "pf_op_test";
 struct Daemon {
     address: SocketAddr,
     host: Arc<Host>,
+    api: Arc<Api>,
     simulation: Simulation,
     stop: CancellationToken,
     done: CancellationToken,
@@ -53,6 +57,7 @@ struct Setup {
     keys: Option<&'static str>,
     require_keys: bool,
     region: Option<&'static str>,
+    metrics_key: Option<&'static str>,
     boot: Boot,
     pools: Pools,
     tenants: TenantsConfig,
@@ -88,6 +93,7 @@ impl Default for Setup {
             keys: None,
             require_keys: false,
             region: None,
+            metrics_key: None,
             boot: Boot::Normal,
             pools: no_pools(),
             tenants: TenantsConfig::default(),
@@ -141,7 +147,7 @@ impl Daemon {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = Api::new(config.region.clone());
+        let api = Api::new(config.region.clone(), setup.metrics_key);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
         let server = serve(
             listener,
@@ -158,6 +164,7 @@ impl Daemon {
         Self {
             address,
             host,
+            api,
             simulation,
             stop,
             done,

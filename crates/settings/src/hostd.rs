@@ -108,6 +108,20 @@ pub struct Options {
     )]
     pub api_keys: Option<String>,
 
+    /// Another address to listen on, which has /metrics and nothing else and asks for no key; not for tenants to reach
+    #[arg(long, env = "PODFLARE_METRICS_ADDR", value_name = "ADDR")]
+    pub metrics_addr: Option<SocketAddr>,
+
+    /// Key that opens /metrics on --addr, and nothing else; from the environment or the configuration file
+    #[arg(
+        long,
+        env = "PODFLARE_METRICS_KEY",
+        hide = true,
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub metrics_key: Option<String>,
+
     /// Ask everybody for an API key, also on a loopback address
     #[arg(long, env = "PODFLARE_REQUIRE_KEYS", value_parser = BoolishValueParser::new())]
     pub require_keys: bool,

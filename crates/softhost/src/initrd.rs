@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use image::{CpioArchive, CpioError, Module};
 use thiserror::Error;
 
+use crate::collector;
 use crate::plan::SoftwarePlan;
 use crate::settings::Settings;
 
@@ -134,7 +135,8 @@ fn start_script(settings: &Settings) -> Result<String, InitrdError> {
         if !is_variable_name(name) {
             return Err(InitrdError::Variable { name: name.clone() });
         }
-        script.push_str(&format!("export {name}={}\n", quoted(value)));
+        let value = collector::seen_from_inside(name, value);
+        script.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     script.push_str("exec /podflare/bin/podflare-hostd");
     let exposed = format!("127.0.0.1:{}", settings.port);

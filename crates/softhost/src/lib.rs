@@ -30,6 +30,7 @@ mod operate;
 
 mod doctor;
 
+mod collector;
 mod console;
 mod control;
 mod health;

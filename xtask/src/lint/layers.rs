@@ -12,7 +12,7 @@ use crate::shell::{cargo, output};
 const LAYERS: [&[&str]; 5] = [
     &["pod-types"],
     &["agent-proto", "vmm-proto", "api", "lifecycle"],
-    &["image", "client", "settings"],
+    &["image", "client", "settings", "telemetry"],
     &["vmm", "guest", "host", "softhost"],
     &[
         "podflare",

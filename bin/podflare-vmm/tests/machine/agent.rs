@@ -63,6 +63,7 @@ impl Agent {
         self.send(&Request::Exec(ExecRequest {
             language,
             timeout_ms: None,
+            traceparent: None,
             code: code.to_owned(),
         }));
         let mut output = Vec::new();

@@ -13,6 +13,7 @@ pub(crate) mod sandbox;
 pub(crate) mod status;
 pub(crate) mod supervise;
 pub(crate) mod tenant;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod usage;
 pub(crate) mod version;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Doctor(args) => doctor::run(context, args),
         Command::Logs(args) => logs::run(context, args),
         Command::Config(command) => config::dispatch(context, command),
+        Command::Top(args) => top::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
         Command::Key(command) => key::dispatch(context, command),

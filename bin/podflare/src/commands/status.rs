@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{Capacity, PoolState, SandboxCounts};
+use api::{Capacity, Latency, PoolState, RecentMinute, SandboxCounts};
 use serde::Serialize;
 use softhost::{HostKind, Observed, State, Status};
 
@@ -180,6 +180,12 @@ impl Show for Report {
                 }),
             ),
             ("templates", capacity.map(templates)),
+            (
+                "last minute",
+                capacity
+                    .and_then(|capacity| capacity.recent.as_ref())
+                    .map(last_minute),
+            ),
         ];
         let rows: Vec<_> = rows
             .into_iter()
@@ -191,6 +197,19 @@ impl Show for Report {
             .trim_end()
             .to_owned()
     }
+}
+
+/// What a host that has one tenant tells of it.
+fn last_minute(recent: &RecentMinute) -> String {
+    let kind = |name: &str, latency: &Latency| {
+        let median = latency.p50_ms.map(|ms| format!(", median {ms:.1} ms"));
+        format!("{} {name}{}", latency.count, median.unwrap_or_default())
+    };
+    format!(
+        "{}; {}",
+        kind("created", &recent.creates),
+        kind("runs", &recent.runs)
+    )
 }
 
 /// Each template with its pool, where the host tells.

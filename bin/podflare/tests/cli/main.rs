@@ -16,3 +16,5 @@ mod run;
 mod sandbox;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod top;

@@ -21,14 +21,17 @@ fn request() -> impl Strategy<Value = Request> {
                 entropy,
             })
         }),
-        (any::<bool>(), any::<Option<u64>>(), ".*").prop_map(|(python, timeout_ms, code)| {
-            let language = if python { Language::Python } else { Language::Bash };
-            Request::Exec(ExecRequest {
-                language,
-                timeout_ms,
-                code,
-            })
-        }),
+        (any::<bool>(), any::<Option<u64>>(), any::<Option<String>>(), ".*").prop_map(
+            |(python, timeout_ms, traceparent, code)| {
+                let language = if python { Language::Python } else { Language::Bash };
+                Request::Exec(ExecRequest {
+                    language,
+                    timeout_ms,
+                    traceparent,
+                    code,
+                })
+            }
+        ),
         Just(Request::Ping),
         Just(Request::PowerOff),
         any::<i64>().prop_map(|forward_ns| Request::Clock { forward_ns }),

@@ -31,6 +31,7 @@ use crate::services::Config;
 pub(crate) use job::ReplRun;
 use process::{Process, StartProcessError};
 use reseed::ReseedError;
+use wire::Kind;
 
 /// How long a run waits for a REPL that is being restarted.
 const RESTART_WAIT: Duration = process::START_WAIT;
@@ -96,7 +97,16 @@ impl Repl {
     }
 
     /// Gives code to the current process. The pipes are made anew for each attempt.
-    pub(crate) fn start(&self, code: &str) -> Result<(ReplRun, Output), ReplError> {
+    pub(crate) fn start(
+        &self,
+        code: &str,
+        traceparent: Option<&str>,
+    ) -> Result<(ReplRun, Output), ReplError> {
+        let traced = traceparent.map(|traceparent| format!("{traceparent}\n{code}"));
+        let (kind, code) = match &traced {
+            Some(traced) => (Kind::Traced, traced.as_str()),
+            None => (Kind::Run, code),
+        };
         let cell = self.cells.fetch_add(1, Ordering::Relaxed);
         for _ in 0..SENDS_MAX {
             let process = self.current(Instant::now() + RESTART_WAIT)?;
@@ -109,7 +119,7 @@ impl Repl {
                 None => Output::new().map_err(ReplError::Pipes)?,
             };
             let Writers { stdout, stderr } = &writers;
-            match process.send_run(cell, code, stdout, stderr) {
+            match process.send_run(cell, kind, code, [stdout, stderr]) {
                 Ok(()) => return Ok((ReplRun::new(process, cell), output)),
                 Err(_) => process.abandon(),
             }

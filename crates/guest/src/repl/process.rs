@@ -130,11 +130,11 @@ impl Process {
     pub(super) fn send_run(
         &self,
         number: u32,
+        kind: Kind,
         code: &str,
-        stdout: &OwnedFd,
-        stderr: &OwnedFd,
+        streams: [&OwnedFd; 2],
     ) -> io::Result<()> {
-        self.send(number, Kind::Run, code, &[stdout.as_fd(), stderr.as_fd()])
+        self.send(number, kind, code, &streams.map(OwnedFd::as_fd))
     }
 
     /// One message; almost always one system call.

@@ -17,6 +17,8 @@ pub(super) const START_NUMBER: u32 = u32::MAX;
 pub(super) enum Kind {
     Start = 1,
     Run = 2,
+    /// A run that belongs to a trace: its `traceparent` and a newline come before the code.
+    Traced = 3,
 }
 
 /// The answer to a request.

@@ -20,4 +20,5 @@ mod queue;
 mod rig;
 mod snippets;
 mod streams;
+mod tracing;
 mod transport;

@@ -145,8 +145,20 @@ impl Host {
         self.send(&Request::Exec(ExecRequest {
             language,
             timeout_ms,
+            traceparent: None,
             code: code.to_owned(),
         }));
+    }
+
+    /// A run that belongs to a trace.
+    pub(crate) fn traced(&mut self, language: Language, code: &str, traceparent: &str) -> Outcome {
+        self.send(&Request::Exec(ExecRequest {
+            language,
+            timeout_ms: None,
+            traceparent: Some(traceparent.to_owned()),
+            code: code.to_owned(),
+        }));
+        self.finish()
     }
 
     #[track_caller]

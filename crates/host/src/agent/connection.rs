@@ -53,6 +53,16 @@ pub(crate) enum AgentError {
     Silent,
 }
 
+impl AgentError {
+    /// The agent itself has done what it must not; anything else may be the VM's end.
+    pub(crate) fn is_breach(&self) -> bool {
+        matches!(
+            self,
+            Self::Frame(_) | Self::Message(_) | Self::Version { .. } | Self::Unexpected { .. } | Self::Silent
+        )
+    }
+}
+
 impl AgentConnection {
     pub(crate) fn new(stream: UnixStream) -> Self {
         Self {

@@ -14,6 +14,7 @@ use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
+use crate::metrics::{Failing, Operation};
 use crate::nursery::{MakeError, Newborn, Nursery};
 use crate::replay::Replay;
 use crate::sandbox::{
@@ -50,6 +51,22 @@ pub(crate) enum CreateRefused {
     Lost,
 }
 
+impl CreateRefused {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::UnknownTemplate { .. }
+            | Self::SmallDisk { .. }
+            | Self::Quota(_)
+            | Self::Turn(_)
+            | Self::NoTenant => Failing::Refused,
+            Self::NoRoom(_) => Failing::NoRoom,
+            Self::Stopping => Failing::Stopping,
+            Self::Failed(_) | Self::Lost => Failing::Vm,
+            Self::NoId(_) | Self::NoDirectory(_) => Failing::Internal,
+        }
+    }
+}
+
 /// All that is settled about a sandbox before it has a VM.
 pub(super) struct Draft {
     pub(super) title: Title,
@@ -67,6 +84,26 @@ impl Host {
         request: CreateRequest,
         tenant: Tenant,
     ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
+        let created = self.create_uncounted(request, tenant).await;
+        let metrics = self.metrics();
+        match &created {
+            Ok((sandbox, marks)) => {
+                let took = marks.elapsed();
+                let template = &sandbox.spec.template.name;
+                metrics.births.created(template, sandbox.origin.source, took);
+                metrics.births.stages(Operation::Create, marks.spans());
+                metrics.recent.created(took);
+            }
+            Err(refused) => metrics.births.failed(Operation::Create, refused.failing()),
+        }
+        created
+    }
+
+    async fn create_uncounted(
+        self: &Arc<Self>,
+        request: CreateRequest,
+        tenant: Tenant,
+    ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
         let mut marks = Marks::begin();
         let account = self.tenants().account(tenant).ok_or(CreateRefused::NoTenant)?;
         let (spec, terms) = self.specify(request, &account.limits())?;
@@ -76,18 +113,21 @@ impl Host {
         let slot = self.admit_one(&account)?;
         let _foreground = self.activity.foreground();
         let Some(nursery) = self.nursery_of(&spec) else {
-            let sandbox = self.boot(spec, terms, slot).await?;
+            let booting = self.boot(spec, terms, slot);
+            let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
             marks.mark("boot");
             return Ok((sandbox, marks));
         };
         let turn = self.turns.clone_of(&spec.template.name, tenant).await;
         let turn = turn.map_err(CreateRefused::Turn)?;
-        if let Some(newborn) = nursery.take().await {
+        let waking = nursery.take().instrument(tracing::debug_span!("wake"));
+        if let Some(newborn) = waking.await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;
             return Ok((sandbox, marks));
         }
-        let sandbox = match self.clone_template(nursery, &account).await? {
+        let cloning = self.clone_template(nursery, &account);
+        let sandbox = match cloning.instrument(tracing::debug_span!("clone")).await? {
             Ok(newborn) => {
                 marks.mark("clone");
                 self.hand_over(newborn, Source::Clone, spec, terms, slot)?
@@ -96,7 +136,8 @@ impl Host {
                 let template = spec.template.name.as_str();
                 tracing::warn!(template, error = %ErrorChain(&error), "booting what could not be cloned");
                 drop(turn);
-                let sandbox = self.boot(spec, terms, slot).await?;
+                let booting = self.boot(spec, terms, slot);
+                let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
                 marks.mark("boot");
                 sandbox
             }
@@ -270,6 +311,7 @@ impl Host {
             replay: draft.replay,
             mailbox,
             activity: Arc::clone(&self.activity),
+            metrics: Arc::clone(self.metrics()),
         });
         (Arc::new(sandbox), messages)
     }
@@ -292,6 +334,7 @@ impl Host {
             start,
         };
         let (host, ended) = (Arc::clone(self), Arc::clone(sandbox));
+        let request = tracing::Span::current();
         let mut registry = self.registry();
         // Looked at under the lock: a shutdown empties the list only after it has set this.
         if self.is_stopping() {
@@ -301,7 +344,7 @@ impl Host {
         let account = Arc::clone(&sandbox.account);
         account.owner_begins();
         let life = async move {
-            owner.run().await;
+            owner.run(request).await;
             host.registry().forget(&ended);
             ended.leave_slot();
             account.owner_ends();

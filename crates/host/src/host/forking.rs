@@ -10,6 +10,7 @@ use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::creation::Draft;
 use super::registry::MergeError;
@@ -18,6 +19,8 @@ use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::clock;
+use crate::events;
+use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
 use crate::sandbox::{Message, Origin, RunStream, Spec, Start, Terms, Title};
@@ -86,10 +89,39 @@ impl Heir {
     }
 }
 
+impl ForkError {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::Unknown | Self::Refused(_) | Self::Quota(_) | Self::Turn(_) => Failing::Refused,
+            Self::Stopping => Failing::Stopping,
+            Self::NoRoom(_) => Failing::NoRoom,
+            Self::Clone(_) | Self::Raise(_) | Self::Carry(_) => Failing::Vm,
+        }
+    }
+}
+
 impl Host {
     /// Makes `count` copies of a sandbox; each has acknowledged who it is. All or none. Dropping this ends those that
     /// have been made.
     pub(crate) async fn fork(
+        self: &Arc<Self>,
+        id: SandboxId,
+        tenant: Tenant,
+        count: u8,
+    ) -> Result<(Vec<SandboxId>, Marks), ForkError> {
+        let forked = self.fork_uncounted(id, tenant, count).await;
+        let births = &self.metrics().births;
+        match &forked {
+            Ok((children, marks)) => {
+                births.forked(children.len(), marks.elapsed());
+                births.stages(Operation::Fork, marks.spans());
+            }
+            Err(error) => births.failed(Operation::Fork, error.failing()),
+        }
+        forked
+    }
+
+    async fn fork_uncounted(
         self: &Arc<Self>,
         id: SandboxId,
         tenant: Tenant,
@@ -119,7 +151,8 @@ impl Host {
         if !parent.tell(Message::Clone(order, reply)).await {
             return Err(ForkError::Unknown);
         }
-        let brood = made.await.map_err(|_| ForkError::Unknown)?;
+        let cloning = made.instrument(tracing::debug_span!("clone", count));
+        let brood = cloning.await.map_err(|_| ForkError::Unknown)?;
         let brood = brood.map_err(ForkError::Clone)?;
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
@@ -135,7 +168,8 @@ impl Host {
             };
             Ok((id, vm, heir))
         });
-        let children = try_join_all(raised).await?;
+        let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
+        let children = raising.await?;
         marks.mark("identity");
         let mut known = Vec::with_capacity(children.len());
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
@@ -173,7 +207,6 @@ impl Host {
             }
             known.push(id);
         }
-        tracing::debug!(timing = marks.header(), "sandbox forked");
         Ok((known, marks))
     }
 
@@ -195,8 +228,12 @@ impl Host {
         tenant: Tenant,
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
-        let old = self.registry().merge(loser, winner, tenant)?;
-        tracing::debug!(sandbox_id = %loser, winner = %winner, "sandbox merged");
+        let births = &self.metrics().births;
+        let old = self
+            .registry()
+            .merge(loser, winner, tenant)
+            .inspect_err(|_| births.failed(Operation::Merge, Failing::Refused))?;
+        tracing::info!(event = events::SANDBOX_MERGED, sandbox_id = %loser, winner = %winner, "sandbox merged");
         old.leave_slot();
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
@@ -205,6 +242,8 @@ impl Host {
             self.owners.spawn(async move { drop(mailbox.send(word).await) });
         }
         marks.mark("swap");
+        births.merged();
+        births.stages(Operation::Merge, marks.spans());
         Ok(marks)
     }
 }

@@ -33,6 +33,10 @@ impl Marks {
         self.spans.push((name, time));
     }
 
+    pub(crate) fn spans(&self) -> &[(&'static str, Duration)] {
+        &self.spans
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }

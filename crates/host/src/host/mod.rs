@@ -7,6 +7,7 @@ mod marks;
 mod registry;
 mod room;
 mod turns;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
 use crate::memory::MemoryWatch;
+use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
@@ -36,6 +38,7 @@ use crate::tenants::{Account, Tenants};
 use crate::vm::{Homes, Roster, VmmSpawner};
 
 use registry::Registry;
+use usage::UsageCache;
 
 pub(crate) use activity::Activity;
 pub(crate) use creation::CreateRefused;
@@ -68,6 +71,7 @@ pub struct Host {
     background: Background,
     vms_made: AtomicU64,
     stopping: AtomicBool,
+    usage: UsageCache,
 }
 
 /// Tasks that nobody waits for. They end where they stand at shutdown.
@@ -117,9 +121,13 @@ impl Host {
             spawner,
             homes: Homes::new(data.vms().to_owned(), roster.clone()),
             reaper: Reaper::default(),
+            metrics: Arc::new(Metrics::new(config.templates.names())),
         };
         let background = Background::default();
-        background.spawn(tools.reaper.clone().work(data.vms().to_owned(), roster));
+        let metrics = Arc::clone(&tools.metrics);
+        background.spawn(measure_lag(Arc::downgrade(&metrics)));
+        let reaper = tools.reaper.clone();
+        background.spawn(reaper.work(data.vms().to_owned(), roster, metrics));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
         let mut host = Self {
             turns: Turns::new(&config),
@@ -138,6 +146,7 @@ impl Host {
             background,
             vms_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            usage: UsageCache::default(),
         };
         host.open_nurseries();
         let host = Arc::new(host);
@@ -193,6 +202,20 @@ impl Host {
 
     pub(crate) fn tenants(&self) -> &Arc<Tenants> {
         &self.tenants
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.tools.metrics
+    }
+
+    /// What is at this moment, for the metrics.
+    pub(crate) fn state(&self) -> HostState {
+        HostState {
+            capacity: self.capacity(None),
+            pressure: self.memory.is_critical(),
+            doomed_homes: self.tools.homes.doomed(),
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -290,6 +313,7 @@ impl Host {
                 .names()
                 .map(|name| self.pool(name))
                 .collect(),
+            recent: None,
         }
     }
 

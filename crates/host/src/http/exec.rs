@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use telemetry::TraceContext;
 use tokio::time::sleep;
 
 use super::body;
@@ -21,7 +22,7 @@ use super::front::sandbox_id;
 use crate::auth::Tenant;
 use crate::config::Timing;
 use crate::host::Host;
-use crate::sandbox::{RunEnd, RunStream};
+use crate::sandbox::{Run, RunEnd, RunStream};
 use crate::tenants::AuditNote;
 
 pub(super) async fn exec(
@@ -40,12 +41,17 @@ pub(super) async fn exec(
     if host.is_stopping() {
         return Err(stopping());
     }
-    let frame = encode(wanted)?;
+    let trace = head.extensions.get::<TraceContext>().map(ToString::to_string);
+    let run = Run {
+        language: language(wanted.language),
+        frame: encode(wanted, trace)?,
+        received,
+    };
     let ticket = sandbox
         .begin_run()
         .map_err(|refused| run_refused(refused, &sandbox))?;
     sandbox.account.usage().received(received_bytes);
-    let mut run = RunStream::new(Arc::clone(&sandbox), ticket, frame, received);
+    let mut run = RunStream::new(Arc::clone(&sandbox), ticket, run);
     let timing = &host.config().timing;
     hold(&mut run, timing).await;
     let body = match run.end() {
@@ -100,13 +106,18 @@ async fn hold(run: &mut RunStream, timing: &Timing) {
     .await;
 }
 
-fn encode(wanted: ExecRequest) -> Result<Vec<u8>, Failed> {
+fn language(wanted: Language) -> agent_proto::Language {
+    match wanted {
+        Language::Python => agent_proto::Language::Python,
+        Language::Bash => agent_proto::Language::Bash,
+    }
+}
+
+fn encode(wanted: ExecRequest, traceparent: Option<String>) -> Result<Vec<u8>, Failed> {
     let request = agent_proto::Request::Exec(agent_proto::ExecRequest {
-        language: match wanted.language {
-            Language::Python => agent_proto::Language::Python,
-            Language::Bash => agent_proto::Language::Bash,
-        },
+        language: language(wanted.language),
         timeout_ms: wanted.timeout_ms,
+        traceparent,
         code: wanted.code,
     });
     request

@@ -16,11 +16,14 @@ use pod_types::SandboxId;
 use tower::Service as _;
 use tracing::Instrument as _;
 
+use super::access::{NoteRoute, RouteNote, Visit};
 use super::error::{Failed, not_found};
+use super::metrics::{self, Readers};
 use super::routes::Routes;
-use super::{admin, audit, diff, documents, exec, forks, replay, sandboxes, status, trace_context, usage};
+use super::{admin, audit, diff, documents, exec, forks, replay, sandboxes, status, usage};
 use crate::auth::Refusal;
 use crate::host::Host;
+use crate::metrics::Metrics;
 use crate::tenants::Caller;
 
 /// The whole HTTP API. It serves from the first moment, and says that it starts until it has a host.
@@ -29,12 +32,15 @@ pub struct Api {
     /// The only region served under `/r/<region>/`; any when there is none.
     region: Option<String>,
     router: OnceLock<(Arc<Host>, Router)>,
+    /// Who may read the metrics on the API's own address.
+    readers: Readers,
 }
 
 impl Api {
     #[must_use]
-    pub fn new(region: Option<String>) -> Arc<Self> {
+    pub fn new(region: Option<String>, metrics_key: Option<&str>) -> Arc<Self> {
         Arc::new(Self {
+            readers: Readers::of(metrics_key),
             region,
             router: OnceLock::new(),
         })
@@ -42,32 +48,71 @@ impl Api {
 
     /// From now on calls are answered. Only the first host counts.
     pub fn ready(&self, host: Arc<Host>) {
-        let router = routes().with_state(Arc::clone(&host));
+        let note = NoteRoute(Arc::clone(host.metrics()));
+        let router = routes().with_state(Arc::clone(&host)).layer(note);
         drop(self.router.set((host, router)));
     }
 
     pub(super) async fn answer(&self, mut request: hyper::Request<Incoming>, remote: SocketAddr) -> Response {
-        match without_prefix(request.uri(), self.region.as_deref()) {
-            Ok(None) => {}
-            Ok(Some(uri)) => *request.uri_mut() = uri,
-            Err(error) => return error.into_response(),
+        let inner = without_prefix(request.uri(), self.region.as_deref());
+        if let Ok(Some(uri)) = &inner {
+            *request.uri_mut() = uri.clone();
         }
-        if let Some(document) = documents::answer(request.method(), request.uri().path()) {
+        let visit = Visit::begin(&mut request);
+        let response = match inner {
+            Ok(_) => self.admit(request, remote).instrument(visit.span()).await,
+            Err(error) => error.into_response(),
+        };
+        visit.end(&response, self.metrics());
+        response
+    }
+
+    /// The same where only metrics are to be had, and whoever reaches it may have them.
+    pub(super) async fn answer_metrics(&self, request: hyper::Request<Incoming>) -> Response {
+        if request.uri().path() == metrics::PATH {
+            metrics::answer(request.method(), self.host()).await
+        } else {
+            not_found().into_response()
+        }
+    }
+
+    fn host(&self) -> Option<&Arc<Host>> {
+        self.router.get().map(|(host, _)| host)
+    }
+
+    /// What this host counts, once there is one.
+    pub(super) fn metrics(&self) -> Option<&Metrics> {
+        self.host().map(|host| &**host.metrics())
+    }
+
+    async fn admit(&self, mut request: hyper::Request<Incoming>, remote: SocketAddr) -> Response {
+        let path = request.uri().path();
+        if let Some(document) = documents::answer(request.method(), path) {
             return document;
         }
-        let ready = self.router.get();
-        if request.uri().path() == "/v1/healthz" {
-            return status::healthz(request.method(), ready.map(|(host, _)| &**host));
+        if matches!(path, "/v1/healthz" | metrics::PATH)
+            && let Some((counted, note)) = self.metrics().zip(request.extensions().get::<RouteNote>())
+        {
+            note.set(&counted.http.route(path));
+        }
+        if path == "/v1/healthz" {
+            return status::healthz(request.method(), self.host().map(|host| &**host));
+        }
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let authorization = authorization.map(header::HeaderValue::as_bytes);
+        if path == metrics::PATH {
+            return match self.readers.admit(authorization, self.host()) {
+                Ok(()) => metrics::answer(request.method(), self.host()).await,
+                Err(error) => error.into_response(),
+            };
         }
         // Keys are known when there is a host.
-        let Some((host, router)) = ready else {
+        let Some((host, router)) = self.router.get() else {
             let error = ApiError::new(ErrorCode::ShuttingDown, "the host is starting").retry_after(1);
             return Failed(error).into_response();
         };
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let authorization = authorization.map(header::HeaderValue::as_bytes);
         let mut audit = None;
-        if request.uri().path().starts_with(admin::PREFIX) {
+        if path.starts_with(admin::PREFIX) {
             if !host.auth().is_operator(authorization) {
                 return admin::unauthorized(host).into_response();
             }
@@ -82,9 +127,8 @@ impl Api {
             request.extensions_mut().insert(caller.clone());
             audit = audit::Deed::of(&request).map(|deed| (deed, caller));
         }
-        let span = span(&request);
         // The router is always ready and never fails.
-        let Ok(response) = router.clone().call(request).instrument(span).await;
+        let Ok(response) = router.clone().call(request).await;
         if let Some((deed, caller)) = audit {
             deed.note(host.tenants().audit(), &caller, &response);
         }
@@ -143,19 +187,6 @@ fn without_prefix(uri: &Uri, region: Option<&str>) -> Result<Option<Uri>, Failed
     let whole = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let inner = whole.get("/r/".len() + name.len()..).unwrap_or("/");
     inner.parse().map(Some).map_err(|_| not_found())
-}
-
-/// Runs are many and short, so theirs is of the debug level.
-fn span(request: &hyper::Request<Incoming>) -> tracing::Span {
-    let traceparent = request.headers().get("traceparent");
-    let trace = traceparent.and_then(|value| trace_context::parse(value.as_bytes()));
-    let (trace_id, parent_span_id) = trace.unzip();
-    let (method, path) = (request.method(), request.uri().path());
-    if path.ends_with("/exec") {
-        tracing::debug_span!("http_request", %method, path, trace_id, parent_span_id)
-    } else {
-        tracing::info_span!("http_request", %method, path, trace_id, parent_span_id)
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A request passes the [front](front) (prefix, trace context, key), the router, and one handler. Handlers take
 //! typed input, call the host and convert the result; errors become responses in one place, [error](error).
 
+mod access;
 mod admin;
 mod audit;
 mod body;
@@ -13,6 +14,7 @@ mod exec;
 mod exec_body;
 mod forks;
 mod front;
+mod metrics;
 mod patient;
 mod replay;
 mod routes;
@@ -20,11 +22,10 @@ mod sandboxes;
 mod server;
 mod stall;
 mod status;
-mod trace_context;
 mod usage;
 
 pub use front::Api;
-pub use server::serve;
+pub use server::{serve, serve_metrics};
 
 /// The paths of the router.
 #[cfg(test)]

@@ -41,7 +41,6 @@ pub(super) async fn create(
             .audit()
             .note(&caller, Action::Create, note, super::audit::result(result));
         let (sandbox, marks) = outcome?;
-        tracing::debug!(sandbox_id = %sandbox.id(), timing = marks.header(), "sandbox created");
         Ok((created(&host, &sandbox), marks))
     };
     patient::answer(creation, &timing).await
@@ -50,10 +49,15 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(host): State<Arc<Host>>,
     Extension(tenant): Extension<Tenant>,
-) -> Json<SandboxList> {
-    Json(SandboxList {
-        sandboxes: host.list(tenant),
-    })
+    request: Request<Body>,
+) -> Result<Json<SandboxList>, Failed> {
+    let usage = SandboxList::wants_usage(request.uri().query().unwrap_or_default())?;
+    let sandboxes = if usage {
+        host.list_with_usage(tenant).await
+    } else {
+        host.list(tenant)
+    };
+    Ok(Json(SandboxList { sandboxes }))
 }
 
 pub(super) async fn show(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Once everything has ended, how long connections may take to send what is left.
 const CLOSE_BOUND: Duration = Duration::from_secs(2);
 
-/// Serves until `stop`, then takes no more connections and waits until `done` and until the rest is sent: streams end
+/// Serves the API until `stop`, then takes no more connections and waits until `done` and until the rest is sent: streams end
 /// when their sandboxes do.
 pub async fn serve(
     listener: TcpListener,
     api: Arc<Api>,
+    timing: Timing,
+    stop: CancellationToken,
+    done: CancellationToken,
+) {
+    let door = Door { api, metrics: false };
+    serve_at(listener, door, timing, stop, done).await;
+}
+
+/// Serves metrics, and nothing else, to whoever reaches this address, until `stop`.
+pub async fn serve_metrics(listener: TcpListener, api: Arc<Api>, timing: Timing, stop: CancellationToken) {
+    let door = Door { api, metrics: true };
+    serve_at(listener, door, timing, stop.clone(), stop).await;
+}
+
+/// What is behind an address.
+#[derive(Clone)]
+struct Door {
+    api: Arc<Api>,
+    /// Metrics alone.
+    metrics: bool,
+}
+
+async fn serve_at(
+    listener: TcpListener,
+    door: Door,
     timing: Timing,
     stop: CancellationToken,
     done: CancellationToken,
@@ -40,7 +66,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, remote)) => {
-                let connection = serve_connection((stream, remote), Arc::clone(&api), timing, stop.clone());
+                let connection = serve_connection((stream, remote), door.clone(), timing, stop.clone());
                 connections.spawn(connection);
             }
             Err(error) => {
@@ -62,17 +88,26 @@ pub async fn serve(
 
 async fn serve_connection(
     (stream, remote): (TcpStream, SocketAddr),
-    api: Arc<Api>,
+    door: Door,
     timing: Timing,
     stop: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off Nagle's algorithm");
     }
-    let io = TokioIo::new(StallGuard::new(stream, timing.client_stall));
+    let http = door.api.metrics().map(|metrics| &metrics.http);
+    let _open = http.map(|http| Open::new(&http.connections));
+    let traffic = http.map(|http| (http.received_bytes.clone(), http.sent_bytes.clone()));
+    let io = TokioIo::new(StallGuard::new(stream, timing.client_stall, traffic));
     let service = service_fn(|request| {
-        let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(api.answer(request, remote).await) }
+        let Door { api, metrics } = door.clone();
+        async move {
+            Ok::<_, Infallible>(if metrics {
+                api.answer_metrics(request).await
+            } else {
+                api.answer(request, remote).await
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -90,5 +125,21 @@ async fn serve_connection(
     if let Err(error) = result {
         // Clients that go away are ordinary.
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(Gauge);
+
+impl Open {
+    fn new(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -14,14 +15,23 @@ pub(super) struct StallGuard {
     stream: TcpStream,
     bound: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Bytes received and sent.
+    traffic: Option<(Counter, Counter)>,
 }
 
 impl StallGuard {
-    pub(super) fn new(stream: TcpStream, bound: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, bound: Duration, traffic: Option<(Counter, Counter)>) -> Self {
         Self {
             stream,
             bound,
             waiting: None,
+            traffic,
+        }
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let (Some((_, sent)), Poll::Ready(Ok(count))) = (&self.traffic, written) {
+            sent.inc_by(*count as u64);
         }
     }
 
@@ -47,13 +57,19 @@ impl AsyncRead for StallGuard {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some((received, _)) = &self.traffic {
+            received.inc_by((buffer.filled().len() - before) as u64);
+        }
+        result
     }
 }
 
 impl AsyncWrite for StallGuard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(&result);
         self.bounded(cx, result)
     }
 
@@ -63,6 +79,7 @@ impl AsyncWrite for StallGuard {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.count(&result);
         self.bounded(cx, result)
     }
 

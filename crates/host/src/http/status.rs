@@ -29,10 +29,15 @@ pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], text).into_response()
 }
 
-/// Memory and pools are the host's; sandboxes and runs are counted of the caller's tenant alone.
+/// Memory and pools are the host's; sandboxes and runs are counted of the caller's tenant alone. Rates and latencies are of
+/// all tenants together, so none sees them where callers need keys.
 pub(super) async fn capacity(
     State(host): State<Arc<Host>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Capacity> {
-    Json(host.capacity(Some(&caller.account)))
+    let recent = host.auth().is_open().then(|| host.metrics().recent.show());
+    Json(Capacity {
+        recent,
+        ..host.capacity(Some(&caller.account))
+    })
 }

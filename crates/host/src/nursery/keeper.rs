@@ -13,8 +13,10 @@ use super::{MakeError, Nursery};
 use crate::agent::Clock;
 use crate::budget::OverBudget;
 use crate::clock;
-use crate::host::Background;
+use crate::events;
+use crate::host::{Background, Marks};
 use crate::memory::private_mib;
+use crate::metrics::{Death, Failing, Operation, Role};
 use crate::vm::Order;
 
 /// When nothing happens: how often memory is looked at, and whether the pool's VMs are still alive.
@@ -116,6 +118,8 @@ pub(super) async fn work(nursery: Arc<Nursery>, background: Background) {
             for pid in nursery.shelf().sweep() {
                 let template = nursery.supplies.template.name.as_str();
                 tracing::warn!(template, pid, "a VM has died in the pool");
+                let vms = &nursery.supplies.tools.metrics.vms;
+                vms.died(Role::Pool, Death::Crash);
             }
             swept = Instant::now();
         }
@@ -144,6 +148,7 @@ pub(super) async fn work(nursery: Arc<Nursery>, background: Background) {
 fn report(nursery: &Nursery) {
     let pool = nursery.capacity();
     tracing::info!(
+        event = events::POOL,
         template = pool.template,
         size = pool.size,
         target = pool.target,
@@ -176,7 +181,10 @@ async fn fill(nursery: &Arc<Nursery>) {
     let started = Instant::now();
     match refill(nursery).await {
         Ok(waiting) => {
-            nursery.stats.refilled(started.elapsed());
+            let took = started.elapsed();
+            nursery.stats.refilled(took);
+            let births = &nursery.supplies.tools.metrics.births;
+            births.refilled(&nursery.supplies.template.name, took);
             let (key, pid) = (NEXT.fetch_add(1, Ordering::Relaxed), waiting.pid());
             nursery.shelf().put(key, waiting);
             if key.is_multiple_of(MEASURE_EVERY) {
@@ -189,6 +197,12 @@ async fn fill(nursery: &Arc<Nursery>) {
                 error = %ErrorChain(&error),
                 "the pool was not refilled"
             );
+            let failing = match error {
+                RefillError::NoRoom(_) => Failing::NoRoom,
+                RefillError::Make(_) | RefillError::Raise(_) => Failing::Vm,
+            };
+            let births = &nursery.supplies.tools.metrics.births;
+            births.failed(Operation::Refill, failing);
             let now = nursery.supplies.activity.now();
             nursery.shelf().policy.fill_failed(now);
         }
@@ -201,13 +215,17 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
     let reserved = supplies.budget.take_now(nursery.estimate_mib());
     let reservation = reserved.map_err(RefillError::NoRoom)?;
     let born_ms = clock::now_ms();
+    let mut marks = Marks::begin();
     let brood = nursery.ask(Order { count: 1, run: true }).await;
     let vm = brood.map_err(RefillError::Make)?.vms.pop();
     let vm = vm.ok_or(RefillError::Make(MakeError::Lost))?;
+    marks.mark("clone");
     let (id, vm, mut connection) = raise(vm, Clock::WasSet, 1).await.map_err(RefillError::Raise)?;
+    marks.mark("identity");
     warm(&mut connection, supplies.template.warm_code())
         .await
         .map_err(RefillError::Raise)?;
+    marks.mark("warm");
     let newborn = Newborn {
         id,
         vm,
@@ -215,7 +233,18 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
         reservation,
         born_ms,
     };
-    Waiting::new(newborn).await.map_err(RefillError::Raise)
+    let waiting = Waiting::new(newborn).await.map_err(RefillError::Raise)?;
+    marks.mark("pause");
+    let births = &supplies.tools.metrics.births;
+    births.stages(Operation::Refill, marks.spans());
+    tracing::debug!(
+        event = events::CLONE_READY,
+        template = supplies.template.name,
+        pid = waiting.pid(),
+        timing = marks.header(),
+        "a clone waits in the pool"
+    );
+    Ok(waiting)
 }
 
 /// Learns what a clone needs for itself.

@@ -33,6 +33,7 @@ use tokio::time::{Instant, timeout};
 use crate::agent::Clock;
 use crate::budget::{Budget, Reservation};
 use crate::clock;
+use crate::events;
 use crate::host::{Activity, Background};
 use crate::memory::MemoryWatch;
 use crate::sandbox::Tools;
@@ -184,6 +185,13 @@ impl Nursery {
             }
         };
         let (id, vm, connection) = raise(vm, Clock::WasSet, 1).await.map_err(MakeError::Raise)?;
+        tracing::info!(
+            event = events::CLONE_READY,
+            template = self.supplies.template.name,
+            sandbox_id = %id,
+            pid = vm.process.pid(),
+            "a clone is ready that the pool did not have"
+        );
         Ok(Newborn {
             id,
             vm,

@@ -90,6 +90,7 @@ pub(super) async fn warm(connection: &mut AgentConnection, code: &str) -> Result
     let exec = Request::Exec(ExecRequest {
         language: Language::Python,
         timeout_ms: None,
+        traceparent: None,
         code: code.to_owned(),
     });
     let run = async {

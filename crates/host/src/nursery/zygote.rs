@@ -21,6 +21,8 @@ use tokio::time::sleep;
 use super::build::{self, BuildError};
 use super::snapshots::{Snapshot, SnapshotStore};
 use super::{Nursery, Request, key};
+use crate::events;
+use crate::metrics::{Death, Role};
 use crate::storage::Shape;
 use crate::vm::{self, Code, Vm};
 
@@ -122,6 +124,7 @@ impl ZygoteOwner {
         let snapshot = blocking(move || store.finish(&wanted, &new)).await?;
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(
+            event = events::SNAPSHOT_MADE,
             template = self.name(),
             milliseconds,
             "the template's snapshot is made"
@@ -140,6 +143,7 @@ impl ZygoteOwner {
         .await?;
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(
+            event = events::ZYGOTE_READY,
             template = self.name(),
             milliseconds,
             pid = zygote.process.pid(),
@@ -173,14 +177,25 @@ impl ZygoteOwner {
                     drop(reply.send(brood));
                     if let Some(why) = fatal {
                         zygote.end().await;
+                        self.died(Death::Internal);
                         return why;
                     }
                 }
                 report = control.ended() => return match report {
-                    Ok(report) => vm::describe(&report.cause),
-                    Err(_) => format!("its process {}", process.exited().await),
+                    Ok(report) => {
+                        self.died(Death::of(&report.cause));
+                        vm::describe(&report.cause)
+                    }
+                    Err(_) => {
+                        self.died(Death::Crash);
+                        format!("its process {}", process.exited().await)
+                    }
                 },
-                how = process.exited() => return control.last_word(&how).await,
+                how = process.exited() => {
+                    let (death, why) = control.last_word(&how).await;
+                    self.died(death);
+                    return why;
+                }
             }
         }
     }
@@ -204,6 +219,11 @@ impl ZygoteOwner {
         let (template, shape): (_, Shape) = (supplies.template.clone(), supplies.shape);
         let program = supplies.tools.spawner.program();
         blocking(move || key::key(&template, shape, program.as_deref())).await
+    }
+
+    fn died(&self, death: Death) {
+        let metrics = &self.nursery.supplies.tools.metrics;
+        metrics.vms.died(Role::Zygote, death);
     }
 
     fn name(&self) -> &str {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::handle::Sandbox;
 use super::owner::{Message, Tools, asked_to_end};
 use crate::agent::Clock;
+use crate::events;
 use crate::storage::Shape;
 use crate::vm::{self, BootError, Code, Control, Home, Process, Vm};
 
@@ -80,7 +81,13 @@ impl Birth {
         let (reason, error) = match (outcome, process.take()) {
             (Ok(control), Some(process)) => {
                 let milliseconds = started.elapsed().as_millis();
-                tracing::info!(milliseconds, pid = process.pid(), "sandbox ready");
+                tracing::info!(
+                    event = events::VM_BOOTED,
+                    milliseconds,
+                    pid = process.pid(),
+                    template = sandbox.spec.template.name,
+                    "VM booted"
+                );
                 // An owner alone moves the phase forward, so it is still booting here.
                 drop(sandbox.advance(lifecycle::Machine::booted));
                 if born.send(Ok(())).is_ok() {

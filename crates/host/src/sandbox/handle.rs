@@ -5,17 +5,22 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
 use pod_types::SandboxId;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::allowance::{Allowance, Word};
 use super::owner::Message;
+use super::tally::Tally;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
+use crate::events;
 use crate::host::Activity;
-use crate::memory::resident_bytes;
+use crate::memory::memory_of;
+use crate::metrics::Metrics;
 use crate::replay::Replay;
 use crate::storage::Template;
 use crate::tenants::{Account, RunSlot, Slot};
@@ -74,6 +79,7 @@ pub(crate) struct Beginning {
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 pub(crate) struct Sandbox {
@@ -99,6 +105,9 @@ pub(crate) struct Sandbox {
     pub(super) last_words: OnceLock<String>,
     mailbox: mpsc::Sender<Message>,
     activity: Arc<Activity>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tally: Tally,
+    allowance: Allowance,
 }
 
 /// One accepted run; dropping it makes room for another.
@@ -131,6 +140,9 @@ impl Sandbox {
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
             activity: beginning.activity,
+            metrics: beginning.metrics,
+            tally: Tally::default(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -251,10 +263,10 @@ impl Sandbox {
         }
         let stats = answer.await.ok()?;
         // A confined process cannot see its own counters.
-        let resident = self.vmm_pid().and_then(resident_bytes);
+        let memory = self.vmm_pid().and_then(memory_of);
         Some(SandboxStats {
             uptime_ms: stats.uptime_ms,
-            memory_resident_bytes: resident.unwrap_or(stats.memory_resident_bytes),
+            memory_resident_bytes: memory.map_or(stats.memory_resident_bytes, |memory| memory.resident_bytes),
             disk_layer_bytes: stats.disk_layer_bytes,
             block_reads: stats.block_reads,
             block_writes: stats.block_writes,
@@ -289,7 +301,28 @@ impl Sandbox {
                 _ => None,
             },
             stats: None,
+            usage: None,
         }
+    }
+
+    /// Whether a line that its guest causes may go into the log.
+    pub(super) fn may_log(&self) -> bool {
+        match self.allowance.ask(Instant::now()) {
+            Word::Granted { left_out: 0 } => true,
+            Word::Granted { left_out } => {
+                tracing::warn!(event = events::LINES_LEFT_OUT, sandbox_id = %self.id(), left_out, "lines were left out");
+                true
+            }
+            Word::Refused => {
+                self.metrics.log_lines_left_out.inc();
+                false
+            }
+        }
+    }
+
+    /// Counts a run that was sent to the agent then; how long it waited for those before it.
+    pub(super) fn run_ended(&self, sent: Instant, ended: Instant) -> Duration {
+        self.tally.run_ended(sent, ended)
     }
 
     pub(super) fn warm_connection(&self) -> Option<AgentConnection> {

@@ -1,11 +1,13 @@
 //! One sandbox: the handle everybody holds, the task that owns it, and the runs in it.
 
+mod allowance;
 mod birth;
 mod handle;
 mod owner;
 mod run;
+mod tally;
 
 pub(crate) use birth::{Birth, BootPlan, CreateError, CreateFailure};
 pub(crate) use handle::{Beginning, Origin, Sandbox, Spec, Terms, Title};
 pub(crate) use owner::{Message, Owner, Start, Tools};
-pub(crate) use run::{RunEnd, RunStream};
+pub(crate) use run::{Run, RunEnd, RunStream};

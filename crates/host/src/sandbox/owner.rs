@@ -7,14 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::Source;
 use lifecycle::EndReason;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::Span;
 use vmm_proto::Stats;
 
 use super::birth::Birth;
 use super::handle::Sandbox;
 use crate::budget::Reservation;
+use crate::events;
+use crate::metrics::{Death, Metrics, Role};
 use crate::storage::Reaper;
 use crate::vm::{self, Brood, CloneError, Home, Homes, Order, Vm, VmmSpawner};
 
@@ -38,6 +42,7 @@ pub(crate) struct Tools {
     pub(crate) spawner: Arc<dyn VmmSpawner>,
     pub(crate) homes: Arc<Homes>,
     pub(crate) reaper: Reaper,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// All that the task needs.
@@ -67,7 +72,8 @@ enum Remains {
 
 impl Owner {
     /// The sandbox's whole life. When this returns nothing of it is left but a directory that is being removed.
-    pub(crate) async fn run(self) {
+    /// `request` is the span in which it was asked for.
+    pub(crate) async fn run(self, request: Span) {
         let Self {
             sandbox,
             mut mailbox,
@@ -79,11 +85,13 @@ impl Owner {
             Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await,
             Start::Born(vm) => Ok(*vm),
         };
+        if up.is_ok() {
+            announce(&sandbox, request);
+        }
         let (reason, remains) = match up {
             Ok(vm) => live(&sandbox, vm, &mut mailbox, &mut reservation, &tools).await,
             Err(reason) => (reason, Remains::Nothing),
         };
-        tracing::debug!(?reason, "sandbox ends");
         reservation.end();
         sandbox.advance(|machine| machine.end(reason));
         sandbox.drop_connections();
@@ -92,7 +100,32 @@ impl Owner {
         }
         sandbox.vmm_pid.store(0, Ordering::Relaxed);
         drop(sandbox.advance(lifecycle::Machine::gone));
+        let (runs, _) = sandbox.tally.runs();
+        tracing::info!(
+            event = events::SANDBOX_DESTROYED,
+            ?reason,
+            runs,
+            "sandbox destroyed"
+        );
     }
+}
+
+/// Here and not where it was asked for: nobody waits for this line.
+fn announce(sandbox: &Sandbox, request: Span) {
+    let _request = request.entered();
+    let event = match sandbox.origin.source {
+        Source::Fork => events::SANDBOX_FORKED,
+        Source::Pool | Source::Clone | Source::Boot => events::SANDBOX_CREATED,
+    };
+    tracing::info!(
+        event,
+        sandbox_id = %sandbox.id(),
+        template = sandbox.spec.template.name,
+        source = ?sandbox.origin.source,
+        generation = sandbox.origin.generation,
+        pid = sandbox.vmm_pid(),
+        "sandbox begins"
+    );
 }
 
 /// From ready until the sandbox is to end: the reason, and what is left of its VM.
@@ -103,7 +136,7 @@ async fn live(
     reservation: &mut Reservation,
     tools: &Tools,
 ) -> (EndReason, Remains) {
-    let why = loop {
+    let (death, why) = loop {
         let Vm { process, control, .. } = &mut vm;
         tokio::select! {
             biased;
@@ -120,24 +153,25 @@ async fn live(
                         drop(reply.send(clone(&mut vm, order, tools).await));
                     }
                 }
-                Some(Message::Fail(why)) => break why,
+                Some(Message::Fail(why)) => break (Death::HostMemory, why),
                 Some(Message::End(reason)) => return (reason, Remains::Vm(vm)),
                 None => return (EndReason::Shutdown, Remains::Vm(vm)),
             },
             report = control.ended() => match report {
-                Ok(report) => break vm::describe(&report.cause),
+                Ok(report) => break (Death::of(&report.cause), vm::describe(&report.cause)),
                 // The process is dying, or broken beyond use: how it exits says more.
                 Err(_) => match timeout(EXIT_BOUND, process.exited()).await {
-                    Ok(how) => break format!("the VM process {how}"),
-                    Err(_) => break "the VM process does not answer".to_owned(),
+                    Ok(how) => break (Death::Crash, format!("the VM process {how}")),
+                    Err(_) => break (Death::Silent, "the VM process does not answer".to_owned()),
                 },
             },
             how = process.exited() => break control.last_word(&how).await,
         }
     };
+    tools.metrics.vms.died(Role::Sandbox, death);
     let Vm { process, home, .. } = vm;
     let words = vm::console_tail(&home.files.console());
-    tracing::warn!(why, console = words, "sandbox failed");
+    tracing::warn!(event = events::SANDBOX_FAILED, kind = ?death, why, console = words, "sandbox failed");
     drop(sandbox.last_words.set(words));
     drop(sandbox.advance(|machine| machine.fail(why)));
     sandbox.drop_connections();

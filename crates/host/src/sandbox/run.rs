@@ -16,16 +16,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use agent_proto::{FailureCode, Reply};
+use agent_proto::{FailureCode, Language, Reply};
 use api::Channel;
 use bytes::Bytes;
 use lifecycle::{EndReason, Phase};
 use pod_types::ErrorChain;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
 
 use super::handle::{RunTicket, Sandbox};
 use crate::agent::{self, AgentConnection, AgentError};
 use crate::clock;
+use crate::events;
+use crate::metrics::RunOutcome;
 use crate::replay::Scribe;
 
 /// Events are handed on when this much is waiting, even if there is more to read.
@@ -57,6 +60,15 @@ pub(crate) enum RunEnd {
     Lost(String),
 }
 
+/// What a client wants to run.
+pub(crate) struct Run {
+    pub(crate) language: Language,
+    /// The encoded request.
+    pub(crate) frame: Vec<u8>,
+    /// When the client's request was.
+    pub(crate) received: Instant,
+}
+
 pub(crate) struct RunStream {
     sandbox: Arc<Sandbox>,
     _ticket: RunTicket,
@@ -65,7 +77,11 @@ pub(crate) struct RunStream {
     stage: Stage,
     scribe: Scribe,
     end: Option<RunEnd>,
+    language: Language,
+    /// Of the run, within that of its request.
+    span: Span,
     hops: Hops,
+    counted: bool,
 }
 
 enum Stage {
@@ -90,8 +106,13 @@ struct Hops {
 }
 
 impl RunStream {
-    /// `frame` is the encoded request, `received` when the client's request was.
-    pub(crate) fn new(sandbox: Arc<Sandbox>, ticket: RunTicket, frame: Vec<u8>, received: Instant) -> Self {
+    pub(crate) fn new(sandbox: Arc<Sandbox>, ticket: RunTicket, run: Run) -> Self {
+        let Run {
+            language,
+            frame,
+            received,
+        } = run;
+        sandbox.metrics.runs.code_bytes.inc_by(frame.len() as u64);
         let stage = match sandbox.warm_connection() {
             Some(connection) => Stage::Sending {
                 connection,
@@ -109,6 +130,9 @@ impl RunStream {
             scribe,
             end: None,
             hops: Hops::new(received),
+            language,
+            span: tracing::debug_span!("run", ?language),
+            counted: false,
         }
     }
 
@@ -127,6 +151,9 @@ impl RunStream {
             scribe,
             end: None,
             hops: Hops::new(Instant::now()),
+            language: Language::Python,
+            span: tracing::debug_span!("carried"),
+            counted: true,
         }
     }
 
@@ -240,10 +267,21 @@ impl RunStream {
     }
 
     fn hear(&mut self, reply: Reply) {
-        self.hops.first_reply.get_or_insert_with(Instant::now);
+        let runs = &self.sandbox.metrics.runs;
+        if self.hops.first_reply.is_none() {
+            let now = Instant::now();
+            self.hops.first_reply = Some(now);
+            runs.first_reply.observe(now - self.hops.received);
+        }
         match reply {
-            Reply::Stdout(bytes) => self.scribe.output(Channel::Stdout, &bytes, clock::now_ms()),
-            Reply::Stderr(bytes) => self.scribe.output(Channel::Stderr, &bytes, clock::now_ms()),
+            Reply::Stdout(bytes) => {
+                runs.stdout(bytes.len());
+                self.scribe.output(Channel::Stdout, &bytes, clock::now_ms());
+            }
+            Reply::Stderr(bytes) => {
+                runs.stderr(bytes.len());
+                self.scribe.output(Channel::Stderr, &bytes, clock::now_ms());
+            }
             Reply::Dropped { bytes } => {
                 let text = format!("{bytes} bytes of output before this are not kept");
                 self.scribe.remark(&text, clock::now_ms());
@@ -266,6 +304,12 @@ impl RunStream {
     /// The connection is free again.
     fn finish(&mut self, end: RunEnd) {
         self.hops.log(&self.sandbox);
+        self.count(match &end {
+            RunEnd::Exit(0) => RunOutcome::Ok,
+            RunEnd::Exit(_) => RunOutcome::Error,
+            RunEnd::Refused { .. } => RunOutcome::Refused,
+            RunEnd::Lost(_) => RunOutcome::Lost,
+        });
         self.end = Some(end);
         if let Stage::Receiving(connection) = std::mem::replace(&mut self.stage, Stage::Done)
             && connection.is_clean()
@@ -275,22 +319,52 @@ impl RunStream {
     }
 
     fn mourn(&mut self, error: AgentError) {
+        self.count(RunOutcome::Lost);
+        if error.is_breach() {
+            self.sandbox.metrics.vms.agent_errors.inc();
+        }
         let sandbox = Arc::clone(&self.sandbox);
-        self.stage = Stage::Mourning(Box::pin(async move {
+        let mourning = async move {
             if timeout(MOURNING_BOUND, sandbox.down()).await.is_ok() {
                 epitaph(&sandbox)
             } else {
                 let chain = ErrorChain(&error).to_string();
-                tracing::warn!(sandbox_id = %sandbox.id(), error = chain, "a run has lost its agent");
+                if sandbox.may_log() {
+                    tracing::warn!(
+                        event = events::AGENT_LOST,
+                        sandbox_id = %sandbox.id(),
+                        error = chain,
+                        "a run has lost its agent"
+                    );
+                }
                 format!("the connection to the sandbox was lost: {chain}")
             }
-        }));
+        };
+        self.stage = Stage::Mourning(Box::pin(mourning.instrument(self.span.clone())));
+    }
+}
+
+impl RunStream {
+    /// Counts the run once, whichever way it ends first.
+    fn count(&mut self, outcome: RunOutcome) {
+        if std::mem::replace(&mut self.counted, true) {
+            return;
+        }
+        let now = Instant::now();
+        let metrics = &self.sandbox.metrics;
+        let took = now - self.hops.received;
+        metrics.runs.ended(self.language, outcome, took);
+        metrics.recent.ran(took);
+        if let Some(sent) = self.hops.sent {
+            metrics.runs.queue.observe(self.sandbox.run_ended(sent, now));
+        }
     }
 }
 
 impl Drop for RunStream {
     /// A client that went away gets nothing more, but the replay does not stop in the middle of a run.
     fn drop(&mut self) {
+        self.count(RunOutcome::Cancelled);
         let begun = self.scribe.has_begun();
         match &self.end {
             Some(RunEnd::Exit(_)) => {}

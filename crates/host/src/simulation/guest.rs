@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_proto::{
-    Carried, Direction, Entry, EntryKind, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply, Request,
-    VERSION, Welcome,
+    Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
+    Request, VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -99,7 +99,7 @@ impl Guest {
                     Some(replies) => replies,
                     None => return,
                 },
-                Request::Exec(exec) => match self.exec(&mut stream, &exec.code).await {
+                Request::Exec(exec) => match self.exec(&mut stream, &exec).await {
                     Some(replies) => replies,
                     None => return,
                 },
@@ -190,7 +190,8 @@ impl Guest {
     }
 
     /// Runs one word; `None` when the connection is over.
-    async fn exec(&self, stream: &mut UnixStream, code: &str) -> Option<Vec<Reply>> {
+    async fn exec(&self, stream: &mut UnixStream, exec: &ExecRequest) -> Option<Vec<Reply>> {
+        let code = exec.code.as_str();
         let (word, rest) = code.split_once([' ', '(']).unwrap_or((code, ""));
         let out = |text: &str| Reply::Stdout(text.as_bytes().to_vec());
         let exit = |code| Reply::Exit(Exit { code });
@@ -198,6 +199,12 @@ impl Guest {
         let seen = &self.simulation.seen;
         match word {
             "echo" => Some(vec![out(rest), exit(0)]),
+            "trace" => Some(vec![out(exec.traceparent.as_deref().unwrap_or("none")), exit(0)]),
+            // An agent that has gone over to the guest.
+            "breach" => {
+                stream.write_all(&[0xff; 64]).await.unwrap();
+                None
+            }
             // What the daemon itself lets a VM run, to warm it.
             "print" => Some(vec![out("1\n"), exit(0)]),
             "keep" => {

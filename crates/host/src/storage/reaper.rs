@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::data_dir::remove;
 use super::leftovers::vm_processes;
+use crate::metrics::Metrics;
 use crate::vm::Roster;
 
 /// Looking through all processes takes some milliseconds of a busy host.
@@ -31,6 +32,13 @@ const GRACE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reaper {
     suspicion: Arc<Notify>,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    processes: u64,
+    files: u64,
 }
 
 /// What was unknown at the last look, and since when.
@@ -47,7 +55,7 @@ impl Reaper {
     }
 
     /// Never ends.
-    pub(crate) async fn work(self, vms: PathBuf, roster: Roster) {
+    pub(crate) async fn work(self, vms: PathBuf, roster: Roster, metrics: Arc<Metrics>) {
         let mut suspects = Suspects::default();
         loop {
             let pause = if suspects.pids.is_empty() && suspects.dirs.is_empty() {
@@ -56,9 +64,10 @@ impl Reaper {
                 GRACE
             };
             drop(timeout(pause, self.suspicion.notified()).await);
-            let (vms, roster) = (vms.clone(), roster.clone());
+            let (vms, roster, metrics) = (vms.clone(), roster.clone(), Arc::clone(&metrics));
             let looked = tokio::task::spawn_blocking(move || {
-                suspects.look(&vms, &roster, Instant::now(), GRACE);
+                let found = suspects.look(&vms, &roster, Instant::now(), GRACE);
+                metrics.vms.orphans(found.processes, found.files);
                 suspects
             });
             suspects = looked.await.unwrap_or_default();
@@ -68,9 +77,11 @@ impl Reaper {
 
 impl Suspects {
     /// Ends what has been unknown for `grace`.
-    fn look(&mut self, vms: &Path, roster: &Roster, now: Instant, grace: Duration) {
+    fn look(&mut self, vms: &Path, roster: &Roster, now: Instant, grace: Duration) -> Found {
+        let mut found = Found::default();
         let unknown = vm_processes(vms).into_iter().filter(|pid| !roster.has_pid(*pid));
         for pid in overdue(&mut self.pids, unknown, now, grace) {
+            found.processes += 1;
             tracing::warn!(pid, "ending a VM process that belongs to nobody");
             if let Ok(number) = i32::try_from(pid) {
                 // It may have ended by itself meanwhile.
@@ -82,6 +93,7 @@ impl Suspects {
             .map(|entry| entry.file_name())
             .filter(|name| !roster.has_dir(name));
         for name in overdue(&mut self.dirs, unknown, now, grace) {
+            found.files += 1;
             let path = vms.join(name);
             tracing::warn!(path = %path.display(), "removing files of a VM that belong to nobody");
             let removed = if path.is_dir() {
@@ -93,6 +105,7 @@ impl Suspects {
                 tracing::error!(%error, path = %path.display(), "cannot remove files of a VM");
             }
         }
+        found
     }
 }
 

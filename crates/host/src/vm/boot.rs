@@ -20,6 +20,7 @@ use super::control::{Control, ControlError};
 use super::process::Process;
 use super::{VmFiles, describe};
 use crate::agent::{self, AgentConnection, AgentError, Clock};
+use crate::events;
 
 #[derive(Debug, Error)]
 pub(crate) enum BootError {
@@ -55,7 +56,11 @@ pub(crate) async fn bring_up(
     unless_ended(process, &mut control, async {
         let (stream, _) = listener.accept().await.map_err(BootError::Listen)?;
         let ready = agent::read_ready(stream).await.map_err(BootError::Ready)?;
-        tracing::debug!(guest_uptime_ms = ready.uptime_ms, "the agent is ready");
+        tracing::info!(
+            event = events::AGENT_CONNECTED,
+            guest_uptime_ms = ready.uptime_ms,
+            "the agent is ready"
+        );
         Ok(())
     })
     .await?;
@@ -101,7 +106,7 @@ async fn unless_ended<T>(
             Ok(report) => Err(BootError::Ended(describe(&report.cause))),
             Err(error) => Err(BootError::Control(error)),
         },
-        how = process.exited() => Err(BootError::Ended(control.last_word(&how).await)),
+        how = process.exited() => Err(BootError::Ended(control.last_word(&how).await.1)),
     }
 }
 
@@ -111,5 +116,5 @@ async fn explain(process: &mut Process, control: &mut Control, error: ControlErr
         return BootError::Start(error);
     }
     let how = process.exited().await;
-    BootError::Ended(control.last_word(&how).await)
+    BootError::Ended(control.last_word(&how).await.1)
 }

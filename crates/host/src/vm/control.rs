@@ -15,6 +15,7 @@ use vmm_proto::{
 };
 
 use super::{describe, descriptors};
+use crate::metrics::Death;
 
 /// Between two attempts to connect to a process that is just starting.
 const CONNECT_PAUSE: Duration = Duration::from_millis(2);
@@ -124,10 +125,10 @@ impl Control {
     }
 
     /// What a process that has exited said last, or else how it exited.
-    pub(crate) async fn last_word(&mut self, how: &str) -> String {
+    pub(crate) async fn last_word(&mut self, how: &str) -> (Death, String) {
         match timeout(LAST_WORD_BOUND, self.ended()).await {
-            Ok(Ok(report)) => describe(&report.cause),
-            Ok(Err(_)) | Err(_) => format!("the VM process {how}"),
+            Ok(Ok(report)) => (Death::of(&report.cause), describe(&report.cause)),
+            Ok(Err(_)) | Err(_) => (Death::Crash, format!("the VM process {how}")),
         }
     }
 

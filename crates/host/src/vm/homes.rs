@@ -39,6 +39,8 @@ pub(crate) struct Homes {
     stock: Mutex<Stock>,
     taken: Notify,
     removals: mpsc::Sender<Doomed>,
+    /// Directories that wait to be removed.
+    doomed: Arc<AtomicU64>,
 }
 
 /// A directory to be removed, and its place on the roster.
@@ -57,6 +59,7 @@ pub(crate) struct Home {
     pub(crate) files: VmFiles,
     ticket: Option<Ticket<OsString>>,
     removals: mpsc::Sender<Doomed>,
+    doomed: Arc<AtomicU64>,
 }
 
 /// A directory with all that a clone is given: see [`vmm_proto::CloneConfig`].
@@ -73,11 +76,18 @@ pub(crate) struct Furnished {
 impl Homes {
     /// Homes under `vms`, which has none yet.
     pub(crate) fn new(vms: PathBuf, roster: Roster) -> Arc<Self> {
-        let (removals, doomed) = mpsc::channel();
+        let (removals, coming) = mpsc::channel();
+        let doomed = Arc::new(AtomicU64::new(0));
+        let waiting = Arc::clone(&doomed);
         // Ends when the last home is gone, and the last sender with it.
         let remover = thread::Builder::new()
             .name("remove-homes".to_owned())
-            .spawn(move || doomed.into_iter().for_each(remove));
+            .spawn(move || {
+                for one in coming {
+                    remove(one);
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
         if let Err(error) = remover {
             tracing::error!(%error, "cannot start the thread that removes directories of VMs");
         }
@@ -88,7 +98,13 @@ impl Homes {
             stock: Mutex::default(),
             taken: Notify::new(),
             removals,
+            doomed,
         })
+    }
+
+    /// Directories that wait to be removed, or are being removed.
+    pub(crate) fn doomed(&self) -> u64 {
+        self.doomed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn roster(&self) -> &Roster {
@@ -103,6 +119,7 @@ impl Homes {
             files: VmFiles { dir: dir.clone() },
             ticket: Some(self.roster.add_dir(name.into())),
             removals: self.removals.clone(),
+            doomed: Arc::clone(&self.doomed),
         };
         make_private(&dir)?;
         Ok(home)
@@ -209,7 +226,9 @@ impl Drop for Home {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             // Fails only when the thread could not be started, which was said.
-            drop(self.removals.send((self.files.dir.clone(), ticket)));
+            if self.removals.send((self.files.dir.clone(), ticket)).is_ok() {
+                self.doomed.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -39,5 +39,8 @@ pub(super) async fn store(State(host): State<Arc<Host>>) -> Result<Json<StoreRep
 
 /// Sandboxes and runs of all tenants.
 pub(super) async fn capacity(State(host): State<Arc<Host>>) -> Json<Capacity> {
-    Json(host.capacity(None))
+    Json(Capacity {
+        recent: Some(host.metrics().recent.show()),
+        ..host.capacity(None)
+    })
 }

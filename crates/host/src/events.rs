@@ -1,0 +1,35 @@
+//! Names of what the log tells about sandboxes and VMs, in the field `event`. They do not change with the wording of
+//! messages; `docs/operations.md` lists them, which a test compares.
+
+pub(crate) const HTTP_REQUEST: &str = "http_request";
+pub(crate) const SANDBOX_CREATED: &str = "sandbox_created";
+pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
+pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
+pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
+pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
+pub(crate) const VM_BOOTED: &str = "vm_booted";
+pub(crate) const CLONE_READY: &str = "clone_ready";
+pub(crate) const AGENT_CONNECTED: &str = "agent_connected";
+pub(crate) const AGENT_LOST: &str = "agent_lost";
+pub(crate) const ZYGOTE_READY: &str = "zygote_ready";
+pub(crate) const SNAPSHOT_MADE: &str = "snapshot_made";
+pub(crate) const POOL: &str = "pool";
+pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
+
+#[cfg(test)]
+pub(crate) const ALL: [&str; 14] = [
+    HTTP_REQUEST,
+    SANDBOX_CREATED,
+    SANDBOX_FORKED,
+    SANDBOX_MERGED,
+    SANDBOX_FAILED,
+    SANDBOX_DESTROYED,
+    VM_BOOTED,
+    CLONE_READY,
+    AGENT_CONNECTED,
+    AGENT_LOST,
+    ZYGOTE_READY,
+    SNAPSHOT_MADE,
+    POOL,
+    LINES_LEFT_OUT,
+];
