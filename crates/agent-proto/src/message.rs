@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
+use crate::pty::{PtyReply, PtyRequest};
 
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Request {
     /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
     /// connection does not cancel it.
     Follow,
+    /// About terminals.
+    Pty(PtyRequest),
 }
 
 /// What the agent answers.
@@ -56,6 +59,8 @@ pub enum Reply {
     Dropped {
         bytes: u64,
     },
+    /// Of terminals.
+    Pty(PtyReply),
 }
 
 /// A request or a reply, decoded.
@@ -189,6 +194,10 @@ pub enum MessageError {
     TrailingBytes(usize),
     #[error("a list of paths of {0} bytes is over the limit of {PATHS_BODY_MAX}")]
     PathsTooLong(usize),
+    #[error("{len} bytes in a message of kind {kind} are over the limit of {max}")]
+    TooLong { kind: u8, len: usize, max: usize },
+    #[error("the body of a message of kind {kind} is too short")]
+    Short { kind: u8 },
 }
 
 mod kind {
@@ -231,6 +240,7 @@ impl Request {
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
+            Self::Pty(pty) => pty.encode(),
         }
     }
 
@@ -258,6 +268,7 @@ impl Request {
                 paths: unpacked(kind, body)?,
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
+            pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -281,6 +292,7 @@ impl Reply {
             Self::Entries(entries) => packed(kind::ENTRIES, entries, from),
             Self::Digests(digests) => packed(kind::DIGESTS, digests, from),
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
+            Self::Pty(pty) => pty.encode(),
         }
     }
 
@@ -302,12 +314,13 @@ impl Reply {
             kind::DROPPED => Ok(Self::Dropped {
                 bytes: unpacked(kind, &body)?,
             }),
+            pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
 }
 
-fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
     // Room for the header is made first, so that the body is serialised in place and a large one is not copied.
     let mut frame = postcard::to_extend(message, vec![0; HEADER_LEN])
         .map_err(|source| MessageError::Body { kind, source })?;
@@ -328,7 +341,7 @@ fn bounded(frame: Vec<u8>) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     let header = Header {
         kind,
         body_len: body.len(),
@@ -339,13 +352,13 @@ fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
+pub(crate) fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
     let (message, rest) =
         postcard::take_from_bytes(body).map_err(|source| MessageError::Body { kind, source })?;
     empty(rest).map(|()| message)
 }
 
-fn empty(rest: &[u8]) -> Decoded<()> {
+pub(crate) fn empty(rest: &[u8]) -> Decoded<()> {
     if rest.is_empty() {
         Ok(())
     } else {
