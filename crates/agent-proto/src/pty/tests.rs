@@ -47,14 +47,15 @@ fn request() -> impl Strategy<Value = PtyRequest> {
 }
 
 fn reply() -> impl Strategy<Value = PtyReply> {
-    let session = any::<(PtyName, String, u64, Option<i32>)>().prop_map(
-        |(name, label, created_at_ms, exit_code)| PtySession {
-            name,
-            label,
-            created_at_ms,
-            exit_code,
-        },
-    );
+    let session =
+        any::<(PtyName, String, u64, Option<i32>)>().prop_map(|(name, label, created_at_ms, exit_code)| {
+            PtySession {
+                name,
+                label,
+                created_at_ms,
+                exit_code,
+            }
+        });
     prop_oneof![
         proptest::collection::vec(session, 0..8).prop_map(PtyReply::Sessions),
         any::<(u64, Vec<u8>)>().prop_map(|(seq, bytes)| PtyReply::Output { seq, bytes }),
