@@ -29,16 +29,25 @@ pub enum ErrorCode {
     InvalidBody,
     MissingKey,
     InvalidKey,
+    /// The request comes from a web page of another site.
+    ForeignOrigin,
     SandboxNotFound,
+    PtyNotFound,
     RouteNotFound,
     MethodNotAllowed,
     /// The sandbox still boots.
     SandboxNotReady,
     /// What is asked for does not go with the state that the sandbox is in.
     StateConflict,
+    /// The program on the terminal has exited.
+    PtyExited,
+    /// The program on the terminal does not read its input.
+    PtyNotReading,
     BodyTooLarge,
     /// Too many execs in one sandbox.
     TooManyExecs,
+    /// Too many clients use the terminals of one sandbox.
+    TooManyPtyStreams,
     /// The VM of this sandbox is gone.
     SandboxFailed,
     /// A new VM did not become ready.
@@ -69,11 +78,12 @@ impl ErrorCode {
         match self {
             Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
             Self::MissingKey | Self::InvalidKey => 401,
-            Self::SandboxNotFound | Self::RouteNotFound => 404,
+            Self::ForeignOrigin => 403,
+            Self::SandboxNotFound | Self::PtyNotFound | Self::RouteNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady | Self::StateConflict => 409,
+            Self::SandboxNotReady | Self::StateConflict | Self::PtyExited | Self::PtyNotReading => 409,
             Self::BodyTooLarge => 413,
-            Self::TooManyExecs => 429,
+            Self::TooManyExecs | Self::TooManyPtyStreams => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed

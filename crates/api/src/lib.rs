@@ -13,6 +13,8 @@ mod create;
 mod diff;
 mod exec;
 mod fork;
+mod pty;
+mod pty_event;
 
 mod capacity;
 mod sandbox;
@@ -35,6 +37,10 @@ pub use event::{Event, EventData, EventKind};
 pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
 pub use fork::{FORK_MAX, ForkRequest, Forked};
+pub use pty::{
+    PtyCreateRequest, PtyInfo, PtyInputRequest, PtyProgram, PtyReadAnswer, PtyReadRequest, PtyResizeRequest,
+};
+pub use pty_event::PtyEvent;
 pub use sandbox::{CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, Source};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.

@@ -5,6 +5,8 @@
 
 mod error_chain;
 mod id;
+mod pty_id;
 
 pub use error_chain::ErrorChain;
 pub use id::{IdError, SandboxId};
+pub use pty_id::PtyId;

@@ -168,6 +168,9 @@ fn label(program: &PtyProgram) -> String {
         PtyProgram::Shell(command) => command.clone(),
         PtyProgram::Arguments(arguments) => arguments.join(" "),
     };
-    label.truncate(label.floor_char_boundary(PTY_LABEL_MAX));
+    if label.len() > PTY_LABEL_MAX {
+        let end = (0..=PTY_LABEL_MAX).rev().find(|end| label.is_char_boundary(*end));
+        label.truncate(end.unwrap_or(0));
+    }
     label
 }
