@@ -26,6 +26,7 @@ mod diff;
 mod host;
 mod memory;
 mod nursery;
+mod pty;
 mod sandbox;
 
 mod auth;

@@ -5,6 +5,8 @@ mod deaths;
 mod diffs;
 mod forks;
 mod pools;
+mod pty_sockets;
+mod ptys;
 mod requests;
 mod runs;
 mod sandboxes;

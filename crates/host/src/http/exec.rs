@@ -54,10 +54,11 @@ pub(super) async fn exec(
         Some(RunEnd::Exit(_)) => Body::from(run.take_events()),
         _ => Body::new(ExecBody::new(run, timing.heartbeat)),
     };
-    Ok((HEADERS, body).into_response())
+    Ok((STREAM_HEADERS, body).into_response())
 }
 
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+/// Of every stream of lines.
+pub(super) const STREAM_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-ndjson"),

@@ -6,8 +6,8 @@ use api::{ApiError, ErrorCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
-use axum::http::{Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::error::{Failed, not_found};
-use super::{diff, exec, forks, sandboxes, status, trace_context};
+use super::{browser, diff, exec, forks, pty, sandboxes, status, terminal_page, trace_context};
 use crate::auth::{Auth, Refusal};
 use crate::host::Host;
 
@@ -55,8 +55,14 @@ impl Api {
         if request.uri().path() == "/v1/healthz" {
             return status::healthz(request.method(), ready.map(|(host, _)| &**host));
         }
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let tenant = match self.auth.admit(authorization.map(header::HeaderValue::as_bytes)) {
+        if let Err(foreign) = browser::admit(request.headers(), self.auth.mode()) {
+            return foreign.into_response();
+        }
+        if let Some(page) = terminal_page::answer(request.method(), request.uri().path()) {
+            return page;
+        }
+        let credential = browser::credential(request.headers());
+        let tenant = match self.auth.admit(credential.as_deref()) {
             Ok(tenant) => tenant,
             Err(refusal) => return unauthorized(refusal).into_response(),
         };
@@ -84,6 +90,12 @@ fn router(host: Arc<Host>) -> Router {
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
+        .route("/v1/sandboxes/{id}/pty", post(pty::create).get(pty::list))
+        .route("/v1/sandboxes/{id}/pty/{pty}/attach", get(pty::attach))
+        .route("/v1/sandboxes/{id}/pty/{pty}/input", post(pty::input))
+        .route("/v1/sandboxes/{id}/pty/{pty}/resize", post(pty::resize))
+        .route("/v1/sandboxes/{id}/pty/{pty}/kill", post(pty::kill))
+        .route("/v1/sandboxes/{id}/pty/{pty}/read", post(pty::read))
         .route("/v1/capacity", get(status::capacity))
         .fallback(|| async { not_found() })
         .method_not_allowed_fallback(method_not_allowed)

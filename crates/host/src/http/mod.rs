@@ -4,6 +4,7 @@
 //! typed input, call the host and convert the result; errors become responses in one place, [error](error).
 
 mod body;
+mod browser;
 mod diff;
 mod error;
 mod exec;
@@ -11,10 +12,14 @@ mod exec_body;
 mod forks;
 mod front;
 mod patient;
+mod pty;
+mod pty_body;
+mod pty_socket;
 mod sandboxes;
 mod server;
 mod stall;
 mod status;
+mod terminal_page;
 mod trace_context;
 
 pub use front::Api;

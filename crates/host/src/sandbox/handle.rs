@@ -16,6 +16,7 @@ use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::host::Activity;
 use crate::memory::resident_bytes;
+use crate::pty::PtySlots;
 use crate::storage::Template;
 use crate::vm::VmFiles;
 
@@ -83,6 +84,7 @@ pub(crate) struct Sandbox {
     /// Tells those who wait that the phase has changed.
     changed: watch::Sender<()>,
     idle: Mutex<Vec<AgentConnection>>,
+    pub(crate) pty: PtySlots,
     /// 0 when there is no process.
     pub(super) vmm_pid: AtomicU32,
     /// The guest's last words, once it has failed.
@@ -112,6 +114,7 @@ impl Sandbox {
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
+            pty: PtySlots::default(),
             vmm_pid: AtomicU32::new(0),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
@@ -252,7 +255,7 @@ impl Sandbox {
         }
     }
 
-    pub(super) fn warm_connection(&self) -> Option<AgentConnection> {
+    pub(crate) fn warm_connection(&self) -> Option<AgentConnection> {
         lock(&self.idle).pop()
     }
 

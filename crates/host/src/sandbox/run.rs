@@ -212,7 +212,8 @@ impl RunStream {
             | Reply::Done
             | Reply::Entries(_)
             | Reply::Digests(_)
-            | Reply::Dropped { .. } => {
+            | Reply::Dropped { .. }
+            | Reply::Pty(_) => {
                 self.mourn(AgentError::Unexpected { expected: "Exec" });
             }
         }
@@ -232,8 +233,8 @@ impl RunStream {
     fn mourn(&mut self, error: AgentError) {
         let sandbox = Arc::clone(&self.sandbox);
         self.stage = Stage::Mourning(Box::pin(async move {
-            if timeout(MOURNING_BOUND, sandbox.down()).await.is_ok() {
-                epitaph(&sandbox)
+            if let Some(epitaph) = sandbox.mourn().await {
+                epitaph
             } else {
                 let chain = ErrorChain(&error).to_string();
                 tracing::warn!(sandbox_id = %sandbox.id(), error = chain, "a run has lost its agent");
@@ -262,6 +263,14 @@ fn connecting(sandbox: &Sandbox) -> Stage {
         let connected = timeout(CONNECT_BOUND, agent::connect(&socket)).await;
         connected.unwrap_or(Err(AgentError::Refused))
     }))
+}
+
+impl Sandbox {
+    /// After a connection has broken: why the sandbox is gone, if it is.
+    pub(crate) async fn mourn(&self) -> Option<String> {
+        timeout(MOURNING_BOUND, self.down()).await.ok()?;
+        Some(epitaph(self))
+    }
 }
 
 /// Why a sandbox that was ready is not any more.

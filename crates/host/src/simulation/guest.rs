@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use vmm_proto::EndCause;
 
+use super::terminals::Terminals;
 use super::{Boot, Simulation};
 
 /// What is copied when a VM is cloned.
@@ -30,6 +31,7 @@ pub(super) struct Memory {
     runs: u32,
     /// Files by path: content, and when it was last written.
     files: BTreeMap<String, (String, i64)>,
+    pub(super) terminals: Terminals,
     pub(super) panics: bool,
 }
 
@@ -45,6 +47,7 @@ pub(super) struct Guest {
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) running: watch::Receiver<bool>,
     pub(super) cause: watch::Sender<Option<End>>,
+    pub(super) terminal_news: watch::Sender<()>,
 }
 
 impl Memory {
@@ -85,6 +88,10 @@ impl Guest {
                 Request::Inventory(_) => self.inventory(),
                 Request::Digests { paths } => vec![self.digests(&paths)],
                 Request::Follow => vec![failed(FailureCode::NotFound)],
+                Request::Pty(request) => match self.pty(&mut stream, request).await {
+                    Some(replies) => replies,
+                    None => return,
+                },
                 Request::Exec(exec) => match self.exec(&mut stream, &exec.code).await {
                     Some(replies) => replies,
                     None => return,
