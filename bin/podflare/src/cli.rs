@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{
+    doctor, down, image, logs, machine, run, sandbox, shell, status, supervise, up, version,
+};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -13,6 +15,7 @@ Examples:
   podflare run script.py one two        the same with a file and its arguments
   podflare sandbox create               make a sandbox that stays
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
+  podflare shell ID                     open a terminal in it
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -39,6 +42,7 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    Shell(shell::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
@@ -58,7 +62,9 @@ impl Command {
     /// ours needs one of its own.
     pub(crate) fn on_failure(&self) -> Exit {
         match self {
-            Self::Run(_) | Self::Sandbox(sandbox::Command::Exec(_)) | Self::Machine(_) => Exit::NotRun,
+            Self::Run(_) | Self::Shell(_) | Self::Sandbox(sandbox::Command::Exec(_)) | Self::Machine(_) => {
+                Exit::NotRun
+            }
             _ => Exit::Failed,
         }
     }

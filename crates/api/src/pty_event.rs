@@ -37,6 +37,15 @@ impl PtyEvent {
         }
     }
 
+    /// The output of a data event; `None` of others and of data that is no base64.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::PtyData { data_b64, .. } => STANDARD.decode(data_b64).ok(),
+            _ => None,
+        }
+    }
+
     /// One line of a stream. JSON of other characters than ASCII is split in the wrong places by some clients, so
     /// there are none.
     #[must_use]

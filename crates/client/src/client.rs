@@ -13,11 +13,11 @@ use crate::transport::{Call, Transport};
 /// A host, seen from outside. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    transport: Transport,
+    pub(crate) transport: Transport,
 }
 
 /// No body in a request.
-const NOTHING: Option<&()> = None;
+pub(crate) const NOTHING: Option<&()> = None;
 
 impl Client {
     #[must_use]

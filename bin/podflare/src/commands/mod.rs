@@ -7,6 +7,7 @@ pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod sandbox;
+pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod supervise;
 pub(crate) mod up;
@@ -26,6 +27,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Logs(args) => logs::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Shell(args) => shell::run(context, args),
         Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),
