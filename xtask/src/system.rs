@@ -25,6 +25,9 @@ const PROGRAMS: [Program; 2] = [
     },
 ];
 
+/// Names of the browser that the tests of pages drive.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
 /// Installs what is missing where that is possible, and says how where it is not.
 pub(crate) fn ensure() -> Result<()> {
     let mut packages: Vec<&str> = PROGRAMS
@@ -42,12 +45,28 @@ pub(crate) fn ensure() -> Result<()> {
     if !is_root() || !is_on_path("apt-get") {
         bail!("missing: {list}. Install with: sudo apt-get install -y --no-install-recommends {list}");
     }
-    say(&format!("installing what is missing: {list}"));
+    install(&packages)
+}
+
+/// For the tests of pages. Where no browser can be installed they are skipped, and say so.
+pub(crate) fn ensure_browser() -> Result<()> {
+    if BROWSERS.iter().any(|browser| is_on_path(browser)) {
+        return Ok(());
+    }
+    if !is_root() || !is_on_path("apt-get") {
+        say("no Chromium here; tests of pages are skipped. Install with: sudo apt-get install -y chromium");
+        return Ok(());
+    }
+    install(&["chromium"])
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    say(&format!("installing what is missing: {}", packages.join(" ")));
     execute(Command::new("apt-get").args(["update", "-qq"]))?;
     execute(
         Command::new("apt-get")
             .args(["install", "-qq", "-y", "--no-install-recommends"])
-            .args(&packages),
+            .args(packages),
     )
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.no_e2e {
         return Ok(());
     }
+    system::ensure_browser()?;
     let folder = binaries::build()?;
     let python = venv::python()?;
     let host = step("start a host for the tests", || {

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, doctor, down, image, key, logs, machine, run, sandbox, status, supervise, tenant, top, up,
-    usage, version,
+    audit, config, doctor, down, image, key, logs, machine, run, sandbox, shell, status, supervise, tenant,
+    top, up, usage, version,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -17,6 +17,7 @@ Examples:
   podflare sandbox create               make a sandbox that stays
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
   podflare top                          watch what runs, live
+  podflare shell ID                     open a terminal in it
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    Shell(shell::Args),
     #[command(subcommand)]
     Key(key::Command),
     #[command(subcommand)]
@@ -71,7 +73,9 @@ impl Command {
     /// ours needs one of its own.
     pub(crate) fn on_failure(&self) -> Exit {
         match self {
-            Self::Run(_) | Self::Sandbox(sandbox::Command::Exec(_)) | Self::Machine(_) => Exit::NotRun,
+            Self::Run(_) | Self::Shell(_) | Self::Sandbox(sandbox::Command::Exec(_)) | Self::Machine(_) => {
+                Exit::NotRun
+            }
             _ => Exit::Failed,
         }
     }

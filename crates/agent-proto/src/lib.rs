@@ -27,6 +27,7 @@ pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod message;
+mod pty;
 
 pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,6 +36,10 @@ pub use message::{
     Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
     FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request,
     TRACEPARENT_BYTES_MAX, Welcome,
+};
+pub use pty::{
+    PTY_CREATE_BODY_MAX, PTY_INPUT_MAX, PTY_KEPT_BYTES, PTY_LABEL_MAX, PTY_OUTPUT_MAX, PTY_SIDE_MAX,
+    PTY_WAIT_MS_MAX, PtyCreate, PtyName, PtyProgram, PtyRead, PtyReply, PtyRequest, PtySession, PtySize,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.

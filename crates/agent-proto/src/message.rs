@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
+use crate::pty::{PtyReply, PtyRequest};
 
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Request {
     /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
     /// connection does not cancel it.
     Follow,
+    /// About terminals.
+    Pty(PtyRequest),
 }
 
 /// What the agent answers.
@@ -55,6 +58,8 @@ pub enum Reply {
     Dropped {
         bytes: u64,
     },
+    /// Of terminals.
+    Pty(PtyReply),
     /// What the guest's clock showed when this was sent, in nanoseconds since the Unix epoch.
     Time {
         wall_clock_ns: u64,
@@ -209,6 +214,10 @@ pub enum MessageError {
     TrailingBytes(usize),
     #[error("a list of paths of {0} bytes is over the limit of {PATHS_BODY_MAX}")]
     PathsTooLong(usize),
+    #[error("{len} bytes in a message of kind {kind} are over the limit of {max}")]
+    TooLong { kind: u8, len: usize, max: usize },
+    #[error("the body of a message of kind {kind} is too short")]
+    Short { kind: u8 },
 }
 
 mod kind {
@@ -253,6 +262,7 @@ impl Request {
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
+            Self::Pty(pty) => pty.encode(),
         }
     }
 
@@ -280,6 +290,7 @@ impl Request {
                 paths: unpacked(kind, body)?,
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
+            pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -305,6 +316,7 @@ impl Reply {
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
             Self::Carried(carried) => packed(kind::CARRIED, carried, from),
+            Self::Pty(pty) => pty.encode(),
         }
     }
 
@@ -330,12 +342,13 @@ impl Reply {
                 wall_clock_ns: unpacked(kind, &body)?,
             }),
             kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
+            pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
 }
 
-fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
     // Room for the header is made first, so that the body is serialised in place and a large one is not copied.
     let mut frame = postcard::to_extend(message, vec![0; HEADER_LEN])
         .map_err(|source| MessageError::Body { kind, source })?;
@@ -356,7 +369,7 @@ fn bounded(frame: Vec<u8>) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     let header = Header {
         kind,
         body_len: body.len(),
@@ -367,13 +380,13 @@ fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
+pub(crate) fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
     let (message, rest) =
         postcard::take_from_bytes(body).map_err(|source| MessageError::Body { kind, source })?;
     empty(rest).map(|()| message)
 }
 
-fn empty(rest: &[u8]) -> Decoded<()> {
+pub(crate) fn empty(rest: &[u8]) -> Decoded<()> {
     if rest.is_empty() {
         Ok(())
     } else {

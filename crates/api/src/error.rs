@@ -36,8 +36,11 @@ pub enum ErrorCode {
     InvalidOperatorToken,
     TenantNotFound,
     KeyNotFound,
+    /// The request comes from a web page of another site.
+    ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
     SandboxNotFound,
+    PtyNotFound,
     RouteNotFound,
     MethodNotAllowed,
     /// The sandbox still boots.
@@ -46,6 +49,10 @@ pub enum ErrorCode {
     StateConflict,
     /// There is a tenant of that name.
     TenantExists,
+    /// The program on the terminal has exited.
+    PtyExited,
+    /// The program on the terminal does not read its input.
+    PtyNotReading,
     /// Longer than 64 MiB.
     BodyTooLarge,
     /// The tenant has as many sandboxes as it may have.
@@ -54,6 +61,8 @@ pub enum ErrorCode {
     RateLimited,
     /// Too many execs in one sandbox.
     TooManyExecs,
+    /// Too many clients use the terminals of one sandbox.
+    TooManyPtyStreams,
     /// The VM of this sandbox is gone.
     SandboxFailed,
     /// A new VM did not become ready.
@@ -93,11 +102,20 @@ impl ErrorCode {
         match self {
             Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
             Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
-            Self::SandboxNotFound | Self::RouteNotFound | Self::TenantNotFound | Self::KeyNotFound => 404,
+            Self::ForeignOrigin => 403,
+            Self::SandboxNotFound
+            | Self::PtyNotFound
+            | Self::RouteNotFound
+            | Self::TenantNotFound
+            | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady | Self::StateConflict | Self::TenantExists => 409,
+            Self::SandboxNotReady
+            | Self::StateConflict
+            | Self::TenantExists
+            | Self::PtyExited
+            | Self::PtyNotReading => 409,
             Self::BodyTooLarge => 413,
-            Self::TooManySandboxes | Self::RateLimited | Self::TooManyExecs => 429,
+            Self::TooManySandboxes | Self::RateLimited | Self::TooManyExecs | Self::TooManyPtyStreams => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed

@@ -100,7 +100,7 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, field: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, field: &str) -> Option<Value> {
         self.0.remove(field).filter(|value| !value.is_null())
     }
 }
@@ -124,7 +124,7 @@ impl InvalidRequest {
     }
 }
 
-fn wrong(field: &'static str, expected: &str, got: &Value) -> InvalidRequest {
+pub(crate) fn wrong(field: &'static str, expected: &str, got: &Value) -> InvalidRequest {
     InvalidRequest::Field {
         field,
         expected: expected.to_owned(),

@@ -13,6 +13,8 @@ mod create;
 mod diff;
 mod exec;
 mod fork;
+mod pty;
+mod pty_event;
 mod replay;
 
 mod admin;
@@ -47,6 +49,10 @@ pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
 pub use fork::{FORK_MAX, ForkRequest, Forked};
 pub use openapi::{Method, Operation, document, operations};
+pub use pty::{
+    PtyCreateRequest, PtyInfo, PtyInputRequest, PtyProgram, PtyReadAnswer, PtyReadRequest, PtyResizeRequest,
+};
+pub use pty_event::PtyEvent;
 pub use replay::ReplayRequest;
 pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,

@@ -1,35 +1,27 @@
 //! The output of one run, as it happens.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 
 use api::{Event, EventKind};
 use serde::Deserialize;
 
 use crate::error::ClientError;
+use crate::lines::Lines;
 use crate::transport::{Call, Transport};
-
-/// Longest line of the stream. The host cuts lines of output at 64 MiB; what is much longer is no such host.
-const LINE_BYTES_MAX: usize = 2 * api::LINE_BYTES_MAX;
 
 /// Events of one run; heartbeats and events of kinds this version does not know are skipped. It ends after the exit
 /// event; a stream that ends without one yields [`ClientError::Broken`]. **Dropping it cancels the run**: the host
 /// sees the connection close and interrupts the code.
 pub struct ExecStream {
-    transport: Transport,
-    call: Call<'static>,
-    reader: BufReader<Box<dyn Read + Send>>,
-    line: Vec<u8>,
+    lines: Lines,
     over: bool,
 }
 
 impl ExecStream {
     pub(crate) fn new(transport: Transport, call: Call<'static>, body: Box<dyn Read + Send>) -> Self {
         Self {
-            transport,
-            call,
-            reader: BufReader::new(body),
-            line: Vec::new(),
+            lines: Lines::new(transport, call, body),
             over: false,
         }
     }
@@ -37,37 +29,15 @@ impl ExecStream {
     /// Reads up to the next line that is an event.
     fn read_event(&mut self) -> Result<Event, ClientError> {
         loop {
-            self.line.clear();
-            let mut limited = (&mut self.reader).take(LINE_BYTES_MAX as u64);
-            let read = limited.read_until(b'\n', &mut self.line);
-            let len = read.map_err(|error| self.transport.broken(self.call, error))?;
-            if len == 0 {
-                return Err(self
-                    .transport
-                    .broken(self.call, "the stream ended before the run did"));
-            }
-            if len == LINE_BYTES_MAX {
-                return Err(self
-                    .transport
-                    .not_podflare(self.call, "a line of the stream is too long"));
-            }
-            let line = self.line.trim_ascii();
-            if line.is_empty() {
-                continue;
-            }
+            let Some(line) = self.lines.next()? else {
+                return Err(self.lines.broken("the stream ended before the run did"));
+            };
             match parse(line) {
                 Ok(Some(event)) => return Ok(event),
                 Ok(None) => {}
-                Err(error) => return Err(self.transport.not_podflare(self.call, error)),
+                Err(error) => return Err(self.lines.not_podflare(error)),
             }
         }
-    }
-
-    /// Reads to the end of the body, which comes right after the exit event, so that the connection can be used
-    /// again. What else may stand there is of no interest.
-    fn drain(&mut self) {
-        self.line.clear();
-        let _ = (&mut self.reader).take(1).read_to_end(&mut self.line);
     }
 }
 
@@ -83,7 +53,7 @@ impl Iterator for ExecStream {
             Ok(event) if event.kind != EventKind::Exit => {}
             Ok(_) => {
                 self.over = true;
-                self.drain();
+                self.lines.drain();
             }
             Err(_) => self.over = true,
         }

@@ -13,6 +13,8 @@ mod client;
 mod endpoint;
 mod error;
 mod exec;
+mod lines;
+mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
 mod transport;
@@ -24,3 +26,4 @@ pub use client::Client;
 pub use endpoint::{DEFAULT_URL, Endpoint, EndpointError, EndpointSources, names_a_host};
 pub use error::{ClientError, Refusal};
 pub use exec::ExecStream;
+pub use pty::PtyStream;

@@ -71,9 +71,13 @@ impl Children {
 
     /// Starts a process.
     pub(crate) fn spawn(self: &Arc<Self>, command: &mut Command) -> io::Result<Child> {
+        self.adopt(|| command.spawn().map(|spawned| Pid::from_child(&spawned)))
+    }
+
+    /// Takes care of a process that `start` starts.
+    pub(crate) fn adopt(self: &Arc<Self>, start: impl FnOnce() -> io::Result<Pid>) -> io::Result<Child> {
         let mut table = self.lock();
-        let spawned = command.spawn()?;
-        let pid = Pid::from_child(&spawned);
+        let pid = start()?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         table.insert(pid, None);
         self.changed.notify_all();

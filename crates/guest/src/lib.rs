@@ -1,4 +1,4 @@
-//! The agent's services: run Python and bash, and become somebody else after a clone.
+//! The agent's services: run Python and bash, hold terminals, and become somebody else after a clone.
 //!
 //! The services know no transport: [`Services::serve`] takes connected byte streams from a [`Listener`], which is a
 //! Unix socket in tests and vsock in a guest. What needs privileges over the whole machine is behind [`System`].
@@ -25,6 +25,7 @@ mod inbox;
 mod queue;
 
 mod bash;
+mod pty;
 mod repl;
 mod run;
 

@@ -19,6 +19,7 @@ use crate::connection::{Connection, ConnectionError, Stream};
 use crate::drain::Drain;
 use crate::files;
 use crate::identity::{IdentityError, System, validate, wall_clock_ns};
+use crate::pty::Terminals;
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, Output, pump};
@@ -60,6 +61,7 @@ pub struct Services {
     repl: Arc<Repl>,
     queue: Queue,
     carried: Arc<Carried>,
+    terminals: Terminals,
     /// Set when the host has asked for the end.
     power_off: Mutex<bool>,
     power_off_asked: Condvar,
@@ -115,6 +117,7 @@ impl Services {
             repl: Repl::supervise(Arc::clone(&children), config.clone()).map_err(StartError::Threads)?,
             queue: Queue::new(),
             carried: Arc::default(),
+            terminals: Terminals::default(),
             config,
             system: Box::new(system),
             children,
@@ -179,6 +182,9 @@ impl Services {
             Request::Follow => self.follow(connection),
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
             Request::Digests { paths } => files::digests(connection, &paths),
+            Request::Pty(request) => self
+                .terminals
+                .handle(&self.children, &self.config, connection, request),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -28,6 +28,7 @@ mod host;
 mod memory;
 mod metrics;
 mod nursery;
+mod pty;
 mod replay;
 mod sandbox;
 mod store;

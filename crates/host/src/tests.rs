@@ -9,6 +9,8 @@ mod forks;
 mod log_lines;
 mod metrics;
 mod pools;
+mod pty_sockets;
+mod ptys;
 mod replays;
 mod requests;
 mod runs;

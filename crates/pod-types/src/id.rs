@@ -85,7 +85,7 @@ impl From<SandboxId> for String {
     }
 }
 
-fn parse_digits(digits: &[u8]) -> Option<[u8; RANDOM_BYTES]> {
+pub(crate) fn parse_digits(digits: &[u8]) -> Option<[u8; RANDOM_BYTES]> {
     let mut bytes = [0; RANDOM_BYTES];
     if digits.len() != 2 * RANDOM_BYTES {
         return None;

@@ -5,8 +5,10 @@
 
 mod error_chain;
 mod id;
+mod pty_id;
 mod tier;
 
 pub use error_chain::ErrorChain;
 pub use id::{IdError, SandboxId};
+pub use pty_id::PtyId;
 pub use tier::{Limit, Limits, Overrides, Tier, UnknownName};

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod sandbox;
+pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod supervise;
 pub(crate) mod tenant;
@@ -38,6 +39,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Tenant(command) => tenant::dispatch(context, command),
         Command::Usage(args) => usage::run(context, &args),
         Command::Audit(args) => audit::run(context, args),
+        Command::Shell(args) => shell::run(context, args),
         Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),

@@ -7,8 +7,8 @@ use api::{ApiError, ErrorCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
-use axum::http::{Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hyper::body::Incoming;
@@ -20,7 +20,9 @@ use super::access::{NoteRoute, RouteNote, Visit};
 use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
-use super::{admin, audit, diff, documents, exec, forks, replay, sandboxes, status, usage};
+use super::{
+    admin, audit, browser, diff, documents, exec, forks, pty, replay, sandboxes, status, terminal_page, usage,
+};
 use crate::auth::Refusal;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -98,8 +100,14 @@ impl Api {
         if path == "/v1/healthz" {
             return status::healthz(request.method(), self.host().map(|host| &**host));
         }
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let authorization = authorization.map(header::HeaderValue::as_bytes);
+        if let Err(foreign) = browser::admit(request.headers(), self.host().map(|host| host.auth().mode())) {
+            return foreign.into_response();
+        }
+        if let Some(page) = terminal_page::answer(request.method(), path) {
+            return page;
+        }
+        let credential = browser::credential(request.headers());
+        let authorization = credential.as_deref();
         if path == metrics::PATH {
             return match self.readers.admit(authorization, self.host()) {
                 Ok(()) => metrics::answer(request.method(), self.host()).await,
@@ -150,6 +158,12 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
+        .route("/v1/sandboxes/{id}/pty", post(pty::create).get(pty::list))
+        .route("/v1/sandboxes/{id}/pty/{pty}/attach", get(pty::attach))
+        .route("/v1/sandboxes/{id}/pty/{pty}/input", post(pty::input))
+        .route("/v1/sandboxes/{id}/pty/{pty}/resize", post(pty::resize))
+        .route("/v1/sandboxes/{id}/pty/{pty}/kill", post(pty::kill))
+        .route("/v1/sandboxes/{id}/pty/{pty}/read", post(pty::read))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
         .merge(admin::routes())

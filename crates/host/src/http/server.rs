@@ -113,7 +113,9 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         // hyper starts this clock when it begins to wait for a request, so it bounds idleness as well.
         .header_read_timeout(timing.keep_alive)
-        .serve_connection(io, service);
+        .serve_connection(io, service)
+        // For terminals over WebSockets.
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

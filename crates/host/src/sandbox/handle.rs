@@ -21,6 +21,7 @@ use crate::events;
 use crate::host::Activity;
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
+use crate::pty::PtySlots;
 use crate::replay::Replay;
 use crate::storage::Template;
 use crate::tenants::{Account, RunSlot, Slot};
@@ -99,6 +100,7 @@ pub(crate) struct Sandbox {
     /// Tells those who wait that the phase has changed.
     changed: watch::Sender<()>,
     idle: Mutex<Vec<AgentConnection>>,
+    pub(crate) pty: PtySlots,
     /// 0 when there is no process.
     pub(super) vmm_pid: AtomicU32,
     /// The guest's last words, once it has failed.
@@ -136,6 +138,7 @@ impl Sandbox {
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
+            pty: PtySlots::default(),
             vmm_pid: AtomicU32::new(0),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
@@ -325,7 +328,7 @@ impl Sandbox {
         self.tally.run_ended(sent, ended)
     }
 
-    pub(super) fn warm_connection(&self) -> Option<AgentConnection> {
+    pub(crate) fn warm_connection(&self) -> Option<AgentConnection> {
         lock(&self.idle).pop()
     }
 

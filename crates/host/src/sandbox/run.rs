@@ -325,8 +325,8 @@ impl RunStream {
         }
         let sandbox = Arc::clone(&self.sandbox);
         let mourning = async move {
-            if timeout(MOURNING_BOUND, sandbox.down()).await.is_ok() {
-                epitaph(&sandbox)
+            if let Some(epitaph) = sandbox.mourn().await {
+                epitaph
             } else {
                 let chain = ErrorChain(&error).to_string();
                 if sandbox.may_log() {
@@ -410,6 +410,14 @@ fn connecting(sandbox: &Sandbox) -> Stage {
         let connected = timeout(CONNECT_BOUND, agent::connect(&socket)).await;
         connected.unwrap_or(Err(AgentError::Refused))
     }))
+}
+
+impl Sandbox {
+    /// After a connection has broken: why the sandbox is gone, if it is.
+    pub(crate) async fn mourn(&self) -> Option<String> {
+        timeout(MOURNING_BOUND, self.down()).await.ok()?;
+        Some(epitaph(self))
+    }
 }
 
 /// Why a sandbox that was ready is not any more.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use vmm_proto::EndCause;
 
+use super::terminals::Terminals;
 use super::{Boot, Simulation};
 
 /// What is copied when a VM is cloned.
@@ -30,6 +31,7 @@ pub(super) struct Memory {
     runs: u32,
     /// Files by path: content, and when it was last written.
     files: BTreeMap<String, (String, i64)>,
+    pub(super) terminals: Terminals,
     pub(super) panics: bool,
     /// The run in progress, if it is one that a clone carries on.
     counting: Option<Counting>,
@@ -56,6 +58,7 @@ pub(super) struct Guest {
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) running: watch::Receiver<bool>,
     pub(super) cause: watch::Sender<Option<End>>,
+    pub(super) terminal_news: watch::Sender<()>,
 }
 
 impl Memory {
@@ -96,6 +99,10 @@ impl Guest {
                 Request::Inventory(_) => self.inventory(),
                 Request::Digests { paths } => vec![self.digests(&paths)],
                 Request::Follow => match self.follow(&mut stream).await {
+                    Some(replies) => replies,
+                    None => return,
+                },
+                Request::Pty(request) => match self.pty(&mut stream, request).await {
                     Some(replies) => replies,
                     None => return,
                 },

@@ -2,6 +2,7 @@
 //! and runs a script of a few words instead of code.
 
 mod guest;
+mod terminals;
 mod vm;
 
 use std::collections::HashMap;

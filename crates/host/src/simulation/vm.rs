@@ -158,6 +158,7 @@ impl Vm {
         let panics = std::mem::take(&mut machine.memory.lock().unwrap().panics);
         let cause = watch::Sender::new(panics.then_some(End::Reported(EndCause::GuestPanic)));
         let mut ends = cause.subscribe();
+        let terminal_news = watch::Sender::new(());
         // Dropped with this future, and with it every connection.
         let mut guests = tokio::task::JoinSet::new();
         loop {
@@ -170,6 +171,7 @@ impl Vm {
                         memory: Arc::clone(&machine.memory),
                         running: machine.running.subscribe(),
                         cause: cause.clone(),
+                        terminal_news: terminal_news.clone(),
                     };
                     guests.spawn(guest.serve(accepted.unwrap().0));
                 }
