@@ -23,6 +23,7 @@
 //! This crate must not know sockets, threads or what a run does.
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
@@ -37,7 +38,7 @@ pub use message::{
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// vsock port on which the agent listens in the guest.
 pub const AGENT_PORT: u32 = 1024;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::files::{self, FileReply, FileRequest};
 use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
 
 /// What the host asks.
@@ -35,6 +36,8 @@ pub enum Request {
     /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
     /// connection does not cancel it.
     Follow,
+    /// About the files of the guest; see [`crate::files`].
+    File(FileRequest),
 }
 
 /// What the agent answers.
@@ -56,6 +59,7 @@ pub enum Reply {
     Dropped {
         bytes: u64,
     },
+    File(FileReply),
 }
 
 /// A request or a reply, decoded.
@@ -189,6 +193,8 @@ pub enum MessageError {
     TrailingBytes(usize),
     #[error("a list of paths of {0} bytes is over the limit of {PATHS_BODY_MAX}")]
     PathsTooLong(usize),
+    #[error("a message of {len} bytes is over its limit of {max}")]
+    TooLong { len: usize, max: usize },
 }
 
 mod kind {
@@ -231,6 +237,7 @@ impl Request {
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
+            Self::File(request) => request.encode(),
         }
     }
 
@@ -258,6 +265,7 @@ impl Request {
                 paths: unpacked(kind, body)?,
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
+            kind if files::REQUEST_KINDS.contains(&kind) => FileRequest::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -281,6 +289,7 @@ impl Reply {
             Self::Entries(entries) => packed(kind::ENTRIES, entries, from),
             Self::Digests(digests) => packed(kind::DIGESTS, digests, from),
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
+            Self::File(reply) => reply.encode(),
         }
     }
 
@@ -302,12 +311,13 @@ impl Reply {
             kind::DROPPED => Ok(Self::Dropped {
                 bytes: unpacked(kind, &body)?,
             }),
+            kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
 }
 
-fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn packed<T: Serialize>(kind: u8, message: &T, from: Direction) -> Decoded<Vec<u8>> {
     // Room for the header is made first, so that the body is serialised in place and a large one is not copied.
     let mut frame = postcard::to_extend(message, vec![0; HEADER_LEN])
         .map_err(|source| MessageError::Body { kind, source })?;
@@ -328,7 +338,7 @@ fn bounded(frame: Vec<u8>) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
+pub(crate) fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     let header = Header {
         kind,
         body_len: body.len(),
@@ -339,13 +349,13 @@ fn framed(kind: u8, body: &[u8], from: Direction) -> Decoded<Vec<u8>> {
     Ok(frame)
 }
 
-fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
+pub(crate) fn unpacked<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Decoded<T> {
     let (message, rest) =
         postcard::take_from_bytes(body).map_err(|source| MessageError::Body { kind, source })?;
     empty(rest).map(|()| message)
 }
 
-fn empty(rest: &[u8]) -> Decoded<()> {
+pub(crate) fn empty(rest: &[u8]) -> Decoded<()> {
     if rest.is_empty() {
         Ok(())
     } else {
