@@ -177,6 +177,7 @@ impl Services {
             Request::Follow => self.follow(connection),
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
             Request::Digests { paths } => files::digests(connection, &paths),
+            Request::File(request) => files::answer(connection, request),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;

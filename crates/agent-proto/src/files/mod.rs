@@ -28,6 +28,7 @@ pub use types::{
     Listed, Opened, Range, ReadFile, WriteFile,
 };
 pub(crate) use wire::{REPLY_KINDS, REQUEST_KINDS};
+pub use wire::{data_header, piece, piece_header};
 
 /// Longest path of a request, in bytes: `PATH_MAX` of Linux.
 pub const FILE_PATH_MAX: usize = 4096;

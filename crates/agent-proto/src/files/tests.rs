@@ -167,4 +167,10 @@ fn a_piece_and_a_path_have_their_longest_and_no_more() {
 fn content_is_carried_as_it_is() {
     let frame = FileReply::Data(b"as it is".to_vec()).encode().unwrap();
     assert_eq!(&frame[HEADER_LEN..], b"as it is");
+    assert_eq!(data_header(8).unwrap(), frame[..HEADER_LEN]);
+    let frame = FileRequest::Piece(b"so, too".to_vec()).encode().unwrap();
+    assert_eq!(piece_header(7).unwrap(), frame[..HEADER_LEN]);
+    assert_eq!(piece(frame[4], &frame[HEADER_LEN..]), Some(&b"so, too"[..]));
+    assert_eq!(piece(1, b""), None);
+    assert!(data_header(FILE_PIECE_MAX + 1).is_err());
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::types::{FileReply, FileRequest};
 use super::{FILE_PIECE_MAX, FILE_REQUEST_BODY_MAX};
-use crate::frame::{Direction, HEADER_LEN};
+use crate::frame::{Direction, HEADER_LEN, Header};
 use crate::message::{Decoded, MessageError, empty, framed, packed, unpacked};
 
 pub(crate) const REQUEST_KINDS: RangeInclusive<u8> = 32..=47;
@@ -103,6 +103,37 @@ impl FileRequest {
             FILE_REQUEST_BODY_MAX
         }
     }
+}
+
+/// The content in a frame from the host, if that is what it carries; for those who do not want it copied.
+#[must_use]
+pub fn piece(kind: u8, body: &[u8]) -> Option<&[u8]> {
+    (kind == kind::PIECE && body.len() <= FILE_PIECE_MAX).then_some(body)
+}
+
+/// The header of a frame of [`FileRequest::Piece`]; its content follows.
+///
+/// # Errors
+/// More than [`FILE_PIECE_MAX`] bytes.
+pub fn piece_header(len: usize) -> Decoded<[u8; HEADER_LEN]> {
+    content_header(kind::PIECE, len, Direction::HostToGuest)
+}
+
+/// The header of a frame of [`FileReply::Data`]; its content follows.
+///
+/// # Errors
+/// More than [`FILE_PIECE_MAX`] bytes.
+pub fn data_header(len: usize) -> Decoded<[u8; HEADER_LEN]> {
+    content_header(kind::DATA, len, Direction::GuestToHost)
+}
+
+fn content_header(kind: u8, len: usize, from: Direction) -> Decoded<[u8; HEADER_LEN]> {
+    if len > FILE_PIECE_MAX {
+        let max = FILE_PIECE_MAX;
+        return Err(MessageError::TooLong { len, max });
+    }
+    let header = Header { kind, body_len: len };
+    header.encode(from).map_err(MessageError::Frame)
 }
 
 fn body_max(kind: u8) -> usize {

@@ -6,8 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod ask;
 mod bash;
 mod cloned;
+mod content;
 mod death;
 mod figures;
 mod files;
@@ -21,3 +23,5 @@ mod rig;
 mod snippets;
 mod streams;
 mod transport;
+mod trees;
+mod watching;
