@@ -50,6 +50,27 @@ pub enum ErrorCode {
     Internal,
     NoCapacity,
     ShuttingDown,
+    /// There is no such file in the sandbox.
+    FileNotFound,
+    IsADirectory,
+    NotADirectory,
+    DirectoryNotEmpty,
+    /// A pipe, socket or device, or a file that the guest's kernel makes up.
+    SpecialFile,
+    /// The sandbox's disk is full; what was to be replaced is as it was.
+    DiskFull,
+    /// The guest's own kernel does not allow it.
+    NotPermitted,
+    NameTooLong,
+    TooManyLinks,
+    /// What `If-Match` or `If-None-Match` asked for is not so.
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    InvalidArchive,
+    /// It changed while it was read.
+    FileChanged,
+    /// Too many transfers and watches in one sandbox.
+    TooManyTransfers,
 }
 
 /// The body of every response that is not 2xx.
@@ -68,12 +89,25 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
+            Self::NameTooLong | Self::InvalidArchive => 400,
             Self::MissingKey | Self::InvalidKey => 401,
-            Self::SandboxNotFound | Self::RouteNotFound => 404,
+            Self::SandboxNotFound | Self::RouteNotFound | Self::FileNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::SandboxNotReady | Self::StateConflict => 409,
+            // What the file system of the sandbox is like stands against the request. That goes for a full disk, too:
+            // the host has room, and trying again without making some does not help.
+            Self::IsADirectory
+            | Self::NotADirectory
+            | Self::DirectoryNotEmpty
+            | Self::SpecialFile
+            | Self::DiskFull
+            | Self::NotPermitted
+            | Self::TooManyLinks
+            | Self::FileChanged => 409,
+            Self::PreconditionFailed => 412,
             Self::BodyTooLarge => 413,
-            Self::TooManyExecs => 429,
+            Self::RangeNotSatisfiable => 416,
+            Self::TooManyExecs | Self::TooManyTransfers => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed

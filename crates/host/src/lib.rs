@@ -23,6 +23,7 @@ mod vm;
 
 mod budget;
 mod diff;
+mod files;
 mod host;
 mod memory;
 mod nursery;

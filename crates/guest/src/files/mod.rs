@@ -17,6 +17,9 @@ mod transfer;
 mod walk;
 mod watch;
 
+use std::sync::Arc;
+
+use agent_proto::files::FileRequest;
 use agent_proto::{DIGEST_PATHS_MAX, ENTRIES_BODY_MAX, Entry, FailureCode, Inventory, Reply};
 use pod_types::ErrorChain;
 
@@ -39,6 +42,12 @@ const LOOK_EVERY: usize = 256;
 struct Batch {
     entries: Vec<Entry>,
     bytes: usize,
+}
+
+/// Answers one file request without a machine around it, for tests of a host. False when the connection is over.
+pub fn answer_file_request<S: Stream>(stream: S, request: FileRequest) -> bool {
+    Connection::new(stream, Arc::default())
+        .is_ok_and(|mut connection| answer(&mut connection, request).is_ok())
 }
 
 /// Sends all entries, then `Done`.

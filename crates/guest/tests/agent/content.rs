@@ -288,7 +288,7 @@ fn directories_are_listed_page_by_page() {
         (page[0].name.as_slice(), page.len(), more),
         (&b"1000"[..], 2, true)
     );
-    assert_eq!(host.list(&folder, "2499", 1).1, false);
+    assert!(!host.list(&folder, "2499", 1).1);
     let file = FileRequest::List(agent_proto::files::ListDirectory {
         path: bytes(&folder.join("link")),
         after: Vec::new(),

@@ -57,7 +57,7 @@ pub(super) async fn exec(
     Ok((HEADERS, body).into_response())
 }
 
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+pub(super) const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-ndjson"),

@@ -16,7 +16,7 @@ use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::error::{Failed, not_found};
-use super::{diff, exec, forks, sandboxes, status, trace_context};
+use super::{diff, exec, files, forks, sandboxes, status, trace_context};
 use crate::auth::{Auth, Refusal};
 use crate::host::Host;
 
@@ -83,6 +83,8 @@ fn router(host: Arc<Host>) -> Router {
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
+        .route("/v1/sandboxes/{id}/files", files::routes())
+        .route("/v1/sandboxes/{id}/files/watch", files::watch_route())
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
         .route("/v1/capacity", get(status::capacity))
         .fallback(|| async { not_found() })

@@ -8,6 +8,7 @@ mod diff;
 mod error;
 mod exec;
 mod exec_body;
+mod files;
 mod forks;
 mod front;
 mod patient;

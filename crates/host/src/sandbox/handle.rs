@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
 use pod_types::SandboxId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::owner::Message;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
+use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
 use crate::memory::resident_bytes;
 use crate::storage::Template;
@@ -83,6 +84,8 @@ pub(crate) struct Sandbox {
     /// Tells those who wait that the phase has changed.
     changed: watch::Sender<()>,
     idle: Mutex<Vec<AgentConnection>>,
+    /// Of file requests in progress.
+    pub(crate) transfers: Arc<Semaphore>,
     /// 0 when there is no process.
     pub(super) vmm_pid: AtomicU32,
     /// The guest's last words, once it has failed.
@@ -112,6 +115,7 @@ impl Sandbox {
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
+            transfers: Arc::new(Semaphore::new(PER_SANDBOX_MAX)),
             vmm_pid: AtomicU32::new(0),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
@@ -250,6 +254,11 @@ impl Sandbox {
             },
             stats: None,
         }
+    }
+
+    /// A connection that has served before, if there is one.
+    pub(crate) fn take_connection(&self) -> Option<AgentConnection> {
+        self.warm_connection()
     }
 
     pub(super) fn warm_connection(&self) -> Option<AgentConnection> {

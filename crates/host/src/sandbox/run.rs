@@ -212,7 +212,8 @@ impl RunStream {
             | Reply::Done
             | Reply::Entries(_)
             | Reply::Digests(_)
-            | Reply::Dropped { .. } => {
+            | Reply::Dropped { .. }
+            | Reply::File(_) => {
                 self.mourn(AgentError::Unexpected { expected: "Exec" });
             }
         }
