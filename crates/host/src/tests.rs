@@ -3,6 +3,7 @@
 mod client;
 mod deaths;
 mod diffs;
+mod files;
 mod forks;
 mod pools;
 mod requests;
