@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, down, image, logs, machine, run, sandbox, status, supervise, up, version};
+use crate::commands::{
+    cp, doctor, down, image, logs, ls, machine, run, sandbox, status, supervise, up, version,
+};
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
 
@@ -13,6 +15,7 @@ Examples:
   podflare run script.py one two        the same with a file and its arguments
   podflare sandbox create               make a sandbox that stays
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
+  podflare cp data.csv ID:              copy files there, or back
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    Cp(cp::Args),
+    Ls(ls::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]

@@ -15,6 +15,7 @@ mod follow;
 mod interrupts;
 mod launch;
 mod local;
+mod location;
 mod output;
 mod settings;
 mod source;

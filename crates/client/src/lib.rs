@@ -12,6 +12,7 @@ mod client;
 mod endpoint;
 mod error;
 mod exec;
+mod files;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
 mod transport;
@@ -23,3 +24,4 @@ pub use client::Client;
 pub use endpoint::{DEFAULT_URL, Endpoint, EndpointError, EndpointSources, names_a_host};
 pub use error::{ClientError, Refusal};
 pub use exec::ExecStream;
+pub use files::WriteOptions;

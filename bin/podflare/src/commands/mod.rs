@@ -1,9 +1,11 @@
 //! One file per command: its arguments, and a function that carries it out.
 
+pub(crate) mod cp;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod image;
 pub(crate) mod logs;
+pub(crate) mod ls;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod sandbox;
@@ -26,6 +28,8 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Logs(args) => logs::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Cp(args) => cp::run(context, args),
+        Command::Ls(args) => ls::run(context, args),
         Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),

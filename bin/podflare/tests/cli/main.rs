@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod forks;
 mod help;
 mod image;

@@ -27,6 +27,8 @@ pub struct FilesQuery {
     pub tar: bool,
     /// Whether the file itself is asked about, instead of for its content.
     pub stat: bool,
+    /// With `stat`, whether about what a link leads to.
+    pub follow: bool,
     pub mode: Option<u32>,
     pub mkdirs: bool,
     pub sync: bool,
@@ -43,6 +45,7 @@ impl FilesQuery {
             recursive: None,
             tar: false,
             stat: false,
+            follow: false,
             mode: None,
             mkdirs: true,
             sync: false,
@@ -56,6 +59,7 @@ impl FilesQuery {
                 "path" => wanted.path = path(value)?,
                 "recursive" => wanted.recursive = Some(flag("recursive", &value)?),
                 "stat" => wanted.stat = flag("stat", &value)?,
+                "follow" => wanted.follow = flag("follow", &value)?,
                 "mkdirs" => wanted.mkdirs = flag("mkdirs", &value)?,
                 "sync" => wanted.sync = flag("sync", &value)?,
                 "mode" => wanted.mode = Some(mode(&value)?),

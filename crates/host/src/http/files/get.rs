@@ -138,7 +138,8 @@ async fn listing(sandbox: &Arc<Sandbox>, query: FilesQuery) -> Result<Response, 
 
 async fn about(sandbox: &Arc<Sandbox>, query: FilesQuery) -> Result<Response, FilesError> {
     let path = query.path.clone();
-    let stat = FileRequest::Stat { path, follow: false };
+    let follow = query.follow;
+    let stat = FileRequest::Stat { path, follow };
     let mut conversation = Conversation::begin(sandbox, stat).await?;
     let Reply::File(FileReply::Stat(stat)) = conversation.reply().await? else {
         return Err(FilesError::Unexpected);

@@ -32,13 +32,15 @@ pub(super) async fn put(
         .and_then(|(sandbox, query)| Ok((sandbox, asked(&query, request.headers())?, query)));
     let (head, content) = request.into_parts();
     let mut content = Pin::new(Box::new(content));
+    let mut begun = false;
     let stored = match asked {
-        Ok((sandbox, request, query)) => store(&sandbox, request, &mut content)
+        Ok((sandbox, request, query)) => store(&sandbox, request, &mut content, &mut begun)
             .await
             .map(|uploaded| answer(&query, uploaded)),
         Err(refused) => Err(refused),
     };
-    if stored.is_err() && !head.headers.contains_key(header::EXPECT) {
+    let waits_for_leave = head.headers.contains_key(header::EXPECT) && !begun;
+    if stored.is_err() && !waits_for_leave {
         // A client that sends first and reads later still gets the answer.
         body::drain(&mut content).await;
     }
@@ -72,9 +74,11 @@ async fn store(
     sandbox: &Arc<Sandbox>,
     request: FileRequest,
     content: &mut Pin<Box<Body>>,
+    begun: &mut bool,
 ) -> Result<Uploaded, Failed> {
     let failed = |error: FilesError| refusal::failed(error, sandbox);
     let mut upload = Upload::begin(sandbox, request).await.map_err(failed)?;
+    *begun = true;
     loop {
         match upload.next(body::next(content)).await {
             Ok(Some(piece)) => upload.send(&piece).await.map_err(failed)?,
