@@ -9,7 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Write as _;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -221,6 +221,12 @@ impl Staged {
             fstat(&self.file)
         };
         finish().map_err(|error| self.place.failed("keep", error))
+    }
+}
+
+impl AsFd for Staged {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

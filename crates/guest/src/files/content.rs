@@ -16,6 +16,7 @@ use agent_proto::{HEADER_LEN, MessageError, Reply, Request};
 use archive::{FileError, Staged, is_made_up, open_regular};
 use rustix::fs::{Advice, CWD, Stat, fadvise};
 
+use super::lean::Lean;
 use super::problem::{Problem, refused};
 use super::stat::{facts, facts_with_target};
 use crate::connection::{Connection, ConnectionError, Stream};
@@ -52,7 +53,14 @@ pub(super) fn read<S: Stream>(
     }
     connection.push(&Reply::File(FileReply::Opened(Opened { stat, offset, length })))?;
     let _ = fadvise(&file, offset, None, Advice::Sequential);
-    let sent = send_content(connection, &mut file, length.unwrap_or(MADE_UP_BYTES_MAX), failed)?;
+    let lean = Lean::at(offset);
+    let sent = send_content(
+        connection,
+        &mut file,
+        length.unwrap_or(MADE_UP_BYTES_MAX),
+        lean,
+        failed,
+    )?;
     if length.is_some_and(|length| sent < length) {
         return Err(FileError::Changed {
             path: archive::shown(path.as_os_str().as_bytes()),
@@ -70,6 +78,7 @@ fn send_content<S: Stream>(
     connection: &mut Connection<S>,
     file: &mut File,
     most: u64,
+    mut lean: Lean,
     failed: impl Fn(io::Error) -> FileError,
 ) -> Result<u64, Problem> {
     let mut frame = DataFrame::new(most);
@@ -84,6 +93,7 @@ fn send_content<S: Stream>(
             Err(error) => return Err(failed(error).into()),
         };
         frame.send(connection, count)?;
+        lean.moved(&*file, count);
         left -= count as u64;
     }
     Ok(most - left)
@@ -106,8 +116,14 @@ pub(super) fn write<S: Stream>(
     }
     staged.need_room(wanted.length.unwrap_or(0))?;
     connection.reply(&Reply::Done)?;
+    let mut lean = Lean::at(0);
     loop {
-        match next(connection, |bytes| staged.write(bytes))? {
+        let mut write = |bytes: &[u8]| {
+            staged.write(bytes)?;
+            lean.moved(&staged, bytes.len());
+            Ok(())
+        };
+        match next(connection, &mut write)? {
             Incoming::Piece(Ok(())) => {}
             Incoming::Piece(Err(error)) => {
                 // The disk has its room back before the host hears of it.

@@ -9,6 +9,7 @@ mod answer;
 mod content;
 mod digest;
 mod gentle;
+mod lean;
 mod list;
 mod problem;
 mod remove;
