@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, doctor, down, image, key, logs, machine, run, sandbox, shell, status, supervise, tenant,
-    top, up, usage, version,
+    audit, config, cp, doctor, down, image, key, logs, ls, machine, run, sandbox, shell, status, supervise,
+    tenant, top, up, usage, version,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -18,6 +18,7 @@ Examples:
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
   podflare top                          watch what runs, live
   podflare shell ID                     open a terminal in it
+  podflare cp data.csv ID:              copy files there, or back
   podflare doctor                       check everything that can be wrong
   podflare down                         stop the host";
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Tenant(tenant::Command),
     Usage(usage::Args),
     Audit(audit::Args),
+    Cp(cp::Args),
+    Ls(ls::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]

@@ -16,6 +16,7 @@ mod follow;
 mod interrupts;
 mod launch;
 mod local;
+mod location;
 mod operator;
 mod output;
 mod settings;

@@ -11,6 +11,9 @@ use thiserror::Error;
 /// Bytes of a header on the wire.
 pub const HEADER_LEN: usize = 8;
 
+/// Where in a header the kind is.
+pub(crate) const KIND_AT: usize = 4;
+
 /// Longest body the host may send: a 64 MiB code string and some room for the fields around it.
 pub const HOST_BODY_MAX: usize = 64 * 1024 * 1024 + 4096;
 

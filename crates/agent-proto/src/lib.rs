@@ -23,6 +23,7 @@
 //! This crate must not know sockets, threads or what a run does.
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::files::{self, FileReply, FileRequest};
 use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
 use crate::pty::{PtyReply, PtyRequest};
 
@@ -37,6 +38,8 @@ pub enum Request {
     Follow,
     /// About terminals.
     Pty(PtyRequest),
+    /// About the files of the guest; see [`crate::files`].
+    File(FileRequest),
 }
 
 /// What the agent answers.
@@ -58,6 +61,7 @@ pub enum Reply {
     Dropped {
         bytes: u64,
     },
+    File(FileReply),
     /// Of terminals.
     Pty(PtyReply),
     /// What the guest's clock showed when this was sent, in nanoseconds since the Unix epoch.
@@ -263,6 +267,7 @@ impl Request {
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
             Self::Pty(pty) => pty.encode(),
+            Self::File(request) => request.encode(),
         }
     }
 
@@ -291,6 +296,7 @@ impl Request {
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
             pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
+            kind if files::REQUEST_KINDS.contains(&kind) => FileRequest::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }
@@ -317,6 +323,7 @@ impl Reply {
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
             Self::Carried(carried) => packed(kind::CARRIED, carried, from),
             Self::Pty(pty) => pty.encode(),
+            Self::File(reply) => reply.encode(),
         }
     }
 
@@ -343,6 +350,7 @@ impl Reply {
             }),
             kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
             pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
+            kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
     }

@@ -81,6 +81,27 @@ pub enum ErrorCode {
     HostBusy,
     /// The host starts or stops.
     ShuttingDown,
+    /// There is no such file in the sandbox.
+    FileNotFound,
+    IsADirectory,
+    NotADirectory,
+    DirectoryNotEmpty,
+    /// A pipe, socket or device, or a file that the guest's kernel makes up.
+    SpecialFile,
+    /// The sandbox's disk is full; what was to be replaced is as it was.
+    DiskFull,
+    /// The guest's own kernel does not allow it.
+    NotPermitted,
+    NameTooLong,
+    TooManyLinks,
+    /// What `If-Match` or `If-None-Match` asked for is not so.
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    InvalidArchive,
+    /// It changed while it was read.
+    FileChanged,
+    /// Too many transfers and watches in one sandbox.
+    TooManyTransfers,
 }
 
 /// The body of every response that is not 2xx.
@@ -100,22 +121,44 @@ impl ErrorCode {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::MalformedJson | Self::InvalidField | Self::UnknownTemplate | Self::InvalidBody => 400,
+            Self::MalformedJson
+            | Self::InvalidField
+            | Self::UnknownTemplate
+            | Self::InvalidBody
+            | Self::NameTooLong
+            | Self::InvalidArchive => 400,
             Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
             Self::ForeignOrigin => 403,
             Self::SandboxNotFound
             | Self::PtyNotFound
+            | Self::FileNotFound
             | Self::RouteNotFound
             | Self::TenantNotFound
             | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::SandboxNotReady
+            // What the file system of the sandbox is like stands against the request. That goes for a full disk, too:
+            // the host has room, and trying again without making some does not help.
+            Self::IsADirectory
+            | Self::NotADirectory
+            | Self::DirectoryNotEmpty
+            | Self::SpecialFile
+            | Self::DiskFull
+            | Self::NotPermitted
+            | Self::TooManyLinks
+            | Self::FileChanged
+            | Self::SandboxNotReady
             | Self::StateConflict
             | Self::TenantExists
             | Self::PtyExited
             | Self::PtyNotReading => 409,
+            Self::PreconditionFailed => 412,
             Self::BodyTooLarge => 413,
-            Self::TooManySandboxes | Self::RateLimited | Self::TooManyExecs | Self::TooManyPtyStreams => 429,
+            Self::RangeNotSatisfiable => 416,
+            Self::TooManySandboxes
+            | Self::RateLimited
+            | Self::TooManyExecs
+            | Self::TooManyPtyStreams
+            | Self::TooManyTransfers => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed

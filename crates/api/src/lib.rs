@@ -12,6 +12,7 @@ mod fields;
 mod create;
 mod diff;
 mod exec;
+mod files;
 mod fork;
 mod pty;
 mod pty_event;
@@ -47,6 +48,10 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{Event, EventData, EventKind};
 pub use exec::{ExecRequest, Language, TIMEOUT_MS_MAX};
 pub use fields::InvalidRequest;
+pub use files::{
+    DirectoryListing, FILE_PATH_BYTES_MAX, FileChange, FileChangeKind, FileInfo, FilesQuery, KIND_HEADER,
+    LIST_ENTRIES_MAX, MODE_HEADER, UnpackedArchive, percent_encoded,
+};
 pub use fork::{FORK_MAX, ForkRequest, Forked};
 pub use openapi::{Method, Operation, document, operations};
 pub use pty::{

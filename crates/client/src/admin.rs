@@ -3,9 +3,10 @@
 use api::{
     AuditPage, AuditQuery, Capacity, KeyInfo, KeyList, NewKey, NewKeyRequest, NewTenantRequest,
     RotateRequest, SetTenantRequest, StoreReport, TenantInfo, TenantList, UsageList, UsageReport,
+    percent_encoded,
 };
 
-use crate::client::{Client, NOTHING, percent_encoded};
+use crate::client::{Client, NOTHING};
 use crate::error::ClientError;
 use crate::transport::Call;
 
@@ -23,7 +24,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn tenant(&self, name: &str) -> Result<TenantInfo, ClientError> {
-        let path = format!("/v1/admin/tenants/{}", percent_encoded(name));
+        let path = format!("/v1/admin/tenants/{}", percent_encoded(name.as_bytes()));
         self.transport
             .json(Call::new("GET", &path, "looking at a tenant"), NOTHING)
     }
@@ -38,7 +39,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn set_tenant(&self, name: &str, request: &SetTenantRequest) -> Result<TenantInfo, ClientError> {
-        let path = format!("/v1/admin/tenants/{}", percent_encoded(name));
+        let path = format!("/v1/admin/tenants/{}", percent_encoded(name.as_bytes()));
         self.transport
             .json(Call::new("PATCH", &path, "changing a tenant"), Some(request))
     }
@@ -48,7 +49,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn remove_tenant(&self, name: &str, force: bool) -> Result<(), ClientError> {
-        let path = format!("/v1/admin/tenants/{}?force={force}", percent_encoded(name));
+        let path = format!(
+            "/v1/admin/tenants/{}?force={force}",
+            percent_encoded(name.as_bytes())
+        );
         self.transport
             .text(Call::new("DELETE", &path, "removing a tenant"), NOTHING)
             .map(drop)
@@ -76,7 +80,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn rotate_key(&self, id: &str, grace_seconds: u64) -> Result<NewKey, ClientError> {
-        let path = format!("/v1/admin/keys/{}/rotate", percent_encoded(id));
+        let path = format!("/v1/admin/keys/{}/rotate", percent_encoded(id.as_bytes()));
         let call = Call::new("POST", &path, "rotating a key");
         self.transport.json(call, Some(&RotateRequest { grace_seconds }))
     }
@@ -84,7 +88,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn revoke_key(&self, id: &str) -> Result<KeyInfo, ClientError> {
-        let path = format!("/v1/admin/keys/{}", percent_encoded(id));
+        let path = format!("/v1/admin/keys/{}", percent_encoded(id.as_bytes()));
         self.transport
             .json(Call::new("DELETE", &path, "revoking a key"), NOTHING)
     }

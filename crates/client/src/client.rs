@@ -27,6 +27,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Base URL of the host.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -127,7 +131,7 @@ impl Client {
     pub fn diff(&self, id: SandboxId, other: SandboxId, paths: &[String]) -> Result<Diff, ClientError> {
         let query: Vec<String> = paths
             .iter()
-            .map(|path| format!("paths={}", percent_encoded(path)))
+            .map(|path| format!("paths={}", api::percent_encoded(path.as_bytes())))
             .collect();
         let path = format!("/v1/sandboxes/{id}/diff/{other}?{}", query.join("&"));
         let call = Call::new("GET", &path, "comparing sandboxes").with_a_boot();
@@ -164,17 +168,4 @@ impl Client {
         let call = Call::new("GET", "/v1/capacity", "asking for its capacity");
         self.transport.json(call, NOTHING)
     }
-}
-
-/// For the value of a query: everything but letters, digits and what cannot be mistaken.
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded += &format!("%{byte:02X}");
-        }
-    }
-    encoded
 }

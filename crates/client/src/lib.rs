@@ -13,6 +13,7 @@ mod client;
 mod endpoint;
 mod error;
 mod exec;
+mod files;
 mod lines;
 mod pty;
 #[cfg(any(test, feature = "scripted"))]
@@ -26,4 +27,5 @@ pub use client::Client;
 pub use endpoint::{DEFAULT_URL, Endpoint, EndpointError, EndpointSources, names_a_host};
 pub use error::{ClientError, Refusal};
 pub use exec::ExecStream;
+pub use files::WriteOptions;
 pub use pty::PtyStream;

@@ -221,6 +221,18 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
+    if headers
+        .iter()
+        .any(|(name, value)| name == "transfer-encoding" && value == "chunked")
+    {
+        let body = read_chunks(reader)?;
+        return Ok(Some(Request {
+            method,
+            path,
+            headers,
+            body,
+        }));
+    }
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = String::new();
@@ -231,6 +243,21 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         headers,
         body,
     }))
+}
+
+/// A body whose end is not known before.
+fn read_chunks(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut body = String::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+        reader.by_ref().take(length).read_to_string(&mut body)?;
+        reader.read_line(&mut line)?;
+        if length == 0 {
+            return Ok(body);
+        }
+    }
 }
 
 fn write_answer(mut stream: &TcpStream, answer: &Answer, shared: &Shared) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response};
-use ureq::{Agent, AsSendBody, Body, Timeout};
+use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 
 use crate::endpoint::Endpoint;
 use crate::error::{ClientError, Refusal};
@@ -100,7 +100,12 @@ impl Transport {
 
     /// Sends a request and reads a good answer as text.
     pub(crate) fn text<B: Serialize>(&self, call: Call<'_>, body: Option<&B>) -> Result<String, ClientError> {
-        self.send(call, body)?
+        let answer = self.send(call, body)?;
+        self.read_text(call, answer)
+    }
+
+    fn read_text(&self, call: Call<'_>, answer: Response<Body>) -> Result<String, ClientError> {
+        answer
             .into_body()
             .into_with_config()
             .limit(BODY_BYTES_MAX)
@@ -145,13 +150,43 @@ impl Transport {
         }
     }
 
-    fn send<B: Serialize>(&self, call: Call<'_>, body: Option<&B>) -> Result<Response<Body>, ClientError> {
-        let mut request = Request::builder()
-            .method(call.method)
-            .uri(format!("{}{}", self.url(), call.path));
-        if let Some(key) = self.endpoint.key() {
-            request = request.header("authorization", format!("Bearer {key}"));
+    /// Sends bytes as they come and returns a good answer as text. Of a body of unknown length only its end tells.
+    pub(crate) fn upload(
+        &self,
+        call: Call<'_>,
+        content_type: &'static str,
+        length: Option<u64>,
+        body: &mut dyn Read,
+    ) -> Result<String, ClientError> {
+        let mut request = self
+            .request(call)
+            .header("content-type", content_type)
+            // What cannot be written is refused before it is sent.
+            .header("expect", "100-continue");
+        if let Some(length) = length {
+            request = request.header("content-length", length);
         }
+        let answer = request
+            .body(SendBody::from_reader(body))
+            .map_err(ureq::Error::from)
+            .and_then(|request| {
+                let request = self.agent.configure_request(request);
+                let request = request
+                    .timeout_send_body(None)
+                    .timeout_per_read(Some(BOOT_SILENCE_MAX));
+                self.agent.run(request.build())
+            });
+        let answer = self.good(call, answer)?;
+        self.read_text(call, answer)
+    }
+
+    /// Sends a request without a body and hands over a good answer, header and all.
+    pub(crate) fn download(&self, call: Call<'_>) -> Result<Response<Body>, ClientError> {
+        self.send(call, None::<&()>)
+    }
+
+    fn send<B: Serialize>(&self, call: Call<'_>, body: Option<&B>) -> Result<Response<Body>, ClientError> {
+        let request = self.request(call);
         let answer = match body {
             Some(body) => {
                 let bytes = serde_json::to_vec(body).map_err(|error| self.not_podflare(call, error))?;
@@ -162,6 +197,24 @@ impl Transport {
             }
             None => self.run(call, request.body(())),
         };
+        self.good(call, answer)
+    }
+
+    fn request(&self, call: Call<'_>) -> ureq::http::request::Builder {
+        let request = Request::builder()
+            .method(call.method)
+            .uri(format!("{}{}", self.url(), call.path));
+        match self.endpoint.key() {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
+    }
+
+    fn good(
+        &self,
+        call: Call<'_>,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, ClientError> {
         let answer = answer.map_err(|error| self.no_answer(call, error))?;
         if answer.status().is_success() {
             Ok(answer)

@@ -96,8 +96,16 @@ impl<S: Stream> Connection<S> {
 
     /// Waits for the next request.
     pub(crate) fn receive(&mut self) -> Result<Request, ConnectionError> {
+        self.receive_with(Request::decode)
+    }
+
+    /// The same, understood by `decode`, which is given the kind and the body.
+    pub(crate) fn receive_with<T>(
+        &mut self,
+        mut decode: impl FnMut(u8, &[u8]) -> Result<T, MessageError>,
+    ) -> Result<T, ConnectionError> {
         loop {
-            if let Some(request) = self.inbox.next()? {
+            if let Some(request) = self.inbox.next_with(&mut decode)? {
                 return Ok(request);
             }
             let Link::Host(stream) = &mut self.link else {
@@ -225,6 +233,27 @@ impl<S: Stream> Connection<S> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Sends a whole frame that somebody else has made, without copying it; not in a run.
+    pub(crate) fn send_frame(&mut self, frame: &[u8]) -> Result<(), ConnectionError> {
+        self.flush()?;
+        let Link::Host(stream) = &mut self.link else {
+            return Err(ConnectionError::Cloned);
+        };
+        let mut rest = frame;
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(0) => return Err(ConnectionError::Closed),
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    poll::wait(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
+                }
+                Err(error) => return Err(failure::<S>(error)),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn reply(&mut self, reply: &Reply) -> Result<(), ConnectionError> {

@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
-use agent_proto::{Direction, HEADER_LEN, Header, MessageError, Request};
+#[cfg(any(test, feature = "fuzzing"))]
+use agent_proto::Request;
+use agent_proto::{Direction, HEADER_LEN, Header, MessageError};
 
 /// Least room for one read, in bytes. Enough for most requests; room is memory that is touched, which in a fresh clone is
 /// a fault for each page.
@@ -36,8 +38,16 @@ impl Inbox {
         Ok(count)
     }
 
-    /// The next complete request, if all of it is here.
-    pub(crate) fn next(&mut self) -> Result<Option<Request>, MessageError> {
+    #[cfg(any(test, feature = "fuzzing"))]
+    fn next(&mut self) -> Result<Option<Request>, MessageError> {
+        self.next_with(Request::decode)
+    }
+
+    /// The next complete frame, if all of it is here, as `decode` understands its kind and its body.
+    pub(crate) fn next_with<T>(
+        &mut self,
+        decode: impl FnOnce(u8, &[u8]) -> Result<T, MessageError>,
+    ) -> Result<Option<T>, MessageError> {
         let received = &self.buffer[..self.used];
         let Some(header) = received.first_chunk::<HEADER_LEN>() else {
             return Ok(None);
@@ -47,7 +57,7 @@ impl Inbox {
         let Some(body) = received.get(HEADER_LEN..end) else {
             return Ok(None);
         };
-        let request = Request::decode(header.kind, body)?;
+        let request = decode(header.kind, body)?;
         self.buffer.copy_within(end..self.used, 0);
         self.used -= end;
         if self.buffer.len() > KEPT_BYTES.max(self.used) {

@@ -41,6 +41,7 @@ mod syscall;
 
 pub use children::Reaping;
 pub use connection::Stream;
+pub use files::answer_file_request;
 pub use identity::{Guest, IdentityError, Native, System};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use inbox::fuzz_inbox;

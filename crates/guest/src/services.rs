@@ -185,6 +185,7 @@ impl Services {
             Request::Pty(request) => self
                 .terminals
                 .handle(&self.children, &self.config, connection, request),
+            Request::File(request) => files::answer(connection, request),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;

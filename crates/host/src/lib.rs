@@ -24,6 +24,7 @@ mod vm;
 
 mod budget;
 mod diff;
+mod files;
 mod host;
 mod memory;
 mod metrics;

@@ -5,6 +5,7 @@ mod deaths;
 mod diffs;
 mod documents;
 mod exposition;
+mod files;
 mod forks;
 mod log_lines;
 mod metrics;

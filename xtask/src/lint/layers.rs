@@ -11,7 +11,7 @@ use crate::shell::{cargo, output};
 /// From the lowest layer to the highest.
 const LAYERS: [&[&str]; 5] = [
     &["pod-types"],
-    &["agent-proto", "vmm-proto", "api", "lifecycle"],
+    &["agent-proto", "vmm-proto", "api", "lifecycle", "archive"],
     &["image", "client", "settings", "telemetry"],
     &["vmm", "guest", "host", "softhost"],
     &[
@@ -36,13 +36,14 @@ const ASYNC_LIBRARIES: [&str; 7] = [
 ];
 
 /// The crates that must not know HTTP.
-const NO_HTTP: [&str; 6] = [
+const NO_HTTP: [&str; 7] = [
     "vmm",
     "guest",
     "lifecycle",
     "agent-proto",
     "vmm-proto",
     "pod-types",
+    "archive",
 ];
 const HTTP_LIBRARIES: [&str; 6] = ["api", "client", "axum", "hyper", "http", "ureq"];
 

@@ -2,11 +2,13 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod cp;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod image;
 pub(crate) mod key;
 pub(crate) mod logs;
+pub(crate) mod ls;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod sandbox;
@@ -40,6 +42,8 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Usage(args) => usage::run(context, &args),
         Command::Audit(args) => audit::run(context, args),
         Command::Shell(args) => shell::run(context, args),
+        Command::Cp(args) => cp::run(context, args),
+        Command::Ls(args) => ls::run(context, args),
         Command::Image(command) => image::dispatch(context, command),
         Command::Machine(command) => machine::dispatch(context, command),
         Command::Version(args) => version::run(context, args),

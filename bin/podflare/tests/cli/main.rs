@@ -3,6 +3,9 @@
 
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
 mod forks;
 mod help;
 mod image;

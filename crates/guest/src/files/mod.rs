@@ -1,18 +1,32 @@
-//! What the host asks about files: which there are, and what they hold.
+//! What the host asks about files: which there are, what they hold, and what they shall hold.
 //!
-//! These run beside the user's runs, on the thread of their connection, at a low priority. Memory is bounded by the
-//! largest directory, or one piece of a file. They end when the connection does. Nothing is opened but directories and
+//! These run beside the user's runs, on the thread of their connection; comparing, which reads a lot that nobody waits
+//! for byte by byte, at a low priority. Memory is bounded by the largest directory, or one piece of a file. They end
+//! when the connection does, however it does, and leave nothing half done. Nothing is opened but directories and
 //! regular files: opening a pipe would wait for its writer, and opening a device may do anything.
 
+mod answer;
+mod content;
 mod digest;
 mod gentle;
+mod lean;
+mod list;
+mod problem;
+mod remove;
+mod stat;
+mod transfer;
 mod walk;
+mod watch;
 
+use std::sync::Arc;
+
+use agent_proto::files::FileRequest;
 use agent_proto::{DIGEST_PATHS_MAX, ENTRIES_BODY_MAX, Entry, FailureCode, Inventory, Reply};
 use pod_types::ErrorChain;
 
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::services::failed;
+pub(crate) use answer::answer;
 use digest::digest;
 use gentle::Gentle;
 use walk::{Skip, Walk};
@@ -29,6 +43,12 @@ const LOOK_EVERY: usize = 256;
 struct Batch {
     entries: Vec<Entry>,
     bytes: usize,
+}
+
+/// Answers one file request without a machine around it, for tests of a host. False when the connection is over.
+pub fn answer_file_request<S: Stream>(stream: S, request: FileRequest) -> bool {
+    Connection::new(stream, Arc::default())
+        .is_ok_and(|mut connection| answer(&mut connection, request).is_ok())
 }
 
 /// Sends all entries, then `Done`.

@@ -248,7 +248,7 @@ impl Facts {
 }
 
 /// A file may carry any time its user likes; beyond the years 1677 to 2262 it is the nearest of these.
-fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
+pub(super) fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds.try_into().unwrap_or(0))

@@ -6,8 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod ask;
 mod bash;
 mod cloned;
+mod content;
 mod death;
 mod figures;
 mod files;
@@ -25,3 +27,5 @@ mod streams;
 mod terminal;
 mod tracing;
 mod transport;
+mod trees;
+mod watching;

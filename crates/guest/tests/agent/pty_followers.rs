@@ -85,18 +85,18 @@ fn a_read_waits_for_output_and_not_longer_than_asked() {
         "printf abcdef; read; printf ghi; exit 5",
     )));
     eventually("the first output is there", || {
-        host.read(1, 0, 64, 0).1 == b"abcdef"
+        host.read_terminal(1, 0, 64, 0).1 == b"abcdef"
     });
-    assert_eq!(host.read(1, 0, 4, 1000), (0, b"abcd".to_vec(), None));
-    assert_eq!(host.read(1, 4, 64, 1000), (4, b"ef".to_vec(), None));
+    assert_eq!(host.read_terminal(1, 0, 4, 1000), (0, b"abcd".to_vec(), None));
+    assert_eq!(host.read_terminal(1, 4, 64, 1000), (4, b"ef".to_vec(), None));
     let begun = Instant::now();
-    assert_eq!(host.read(1, 6, 64, 100), (6, vec![], None));
+    assert_eq!(host.read_terminal(1, 6, 64, 100), (6, vec![], None));
     assert!(begun.elapsed() >= Duration::from_millis(100));
     let mut typist = rig.host();
     let typing = std::thread::spawn(move || typist.type_in(1, b"\n"));
     let (mut at, mut rest) = (6, Vec::new());
     let code = loop {
-        let (seq, bytes, code) = host.read(1, at, 64, 30_000);
+        let (seq, bytes, code) = host.read_terminal(1, at, 64, 30_000);
         assert_eq!(seq, at);
         at += bytes.len() as u64;
         rest.extend(bytes);
@@ -107,7 +107,7 @@ fn a_read_waits_for_output_and_not_longer_than_asked() {
     typing.join().unwrap();
     assert_eq!((rest.as_slice(), code), (&b"\r\nghi"[..], 5));
     // At the end there is nothing to wait for.
-    assert_eq!(host.read(1, at, 64, 30_000), (at, vec![], Some(5)));
+    assert_eq!(host.read_terminal(1, at, 64, 30_000), (at, vec![], Some(5)));
 }
 
 #[test]

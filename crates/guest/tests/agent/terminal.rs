@@ -145,7 +145,7 @@ impl Host {
 
     /// One long-poll: number of the first byte, the bytes, and the exit code.
     #[track_caller]
-    pub(crate) fn read(
+    pub(crate) fn read_terminal(
         &mut self,
         name: u8,
         since: u64,

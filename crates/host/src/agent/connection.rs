@@ -1,7 +1,7 @@
 //! One connection to an agent: frames in, frames out.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -103,6 +103,38 @@ impl AgentConnection {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends a header and a body that is not copied behind it. A reply that comes before all of it is sent ends the
+    /// sending: the agent does not want it.
+    pub(crate) async fn send_or_hear(
+        &mut self,
+        header: &[u8; HEADER_LEN],
+        body: &[u8],
+    ) -> Result<Option<Reply>, AgentError> {
+        let mut sent = 0;
+        poll_fn(|cx| {
+            while sent < HEADER_LEN + body.len() {
+                let rest = [
+                    IoSlice::new(&header[sent.min(HEADER_LEN)..]),
+                    IoSlice::new(&body[sent.saturating_sub(HEADER_LEN)..]),
+                ];
+                match Pin::new(&mut self.stream).poll_write_vectored(cx, &rest) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(AgentError::Closed)),
+                    Poll::Ready(Ok(count)) => sent += count,
+                    // What it said before it closed says why.
+                    Poll::Ready(Err(error)) => {
+                        return match self.poll_reply(cx) {
+                            Poll::Ready(Ok(reply)) => Poll::Ready(Ok(Some(reply))),
+                            _ => Poll::Ready(Err(AgentError::Send(error))),
+                        };
+                    }
+                    Poll::Pending => return self.poll_reply(cx).map_ok(Some),
+                }
+            }
+            Poll::Ready(Ok(None))
+        })
+        .await
     }
 
     pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, AgentError>> {

@@ -59,7 +59,7 @@ fn without_end(path: &[u8]) -> &[u8] {
     if path == b"/" { b"" } else { path }
 }
 
-pub(super) fn file_kind(kind: EntryKind) -> api::FileKind {
+pub(crate) fn file_kind(kind: EntryKind) -> api::FileKind {
     match kind {
         EntryKind::File => api::FileKind::File,
         EntryKind::Directory => api::FileKind::Directory,

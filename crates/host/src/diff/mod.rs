@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use crate::agent::{self, AgentConnection, AgentError, Listing};
 use crate::sandbox::Sandbox;
 
-use judge::{Verdict, file_kind, judge, order};
+pub(crate) use judge::file_kind;
+use judge::{Verdict, judge, order};
 
 /// How long it may take: the whole root file system of an emulated guest takes some seconds.
 const DIFF_BOUND: Duration = Duration::from_secs(300);

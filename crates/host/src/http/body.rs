@@ -52,7 +52,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiEr
     Ok(whole.freeze())
 }
 
-async fn next(body: &mut Pin<Box<Body>>) -> Result<Option<Bytes>, ApiError> {
+pub(super) async fn next(body: &mut Pin<Box<Body>>) -> Result<Option<Bytes>, ApiError> {
     loop {
         let frame = timeout(SILENCE, body.frame()).await.map_err(|_| {
             let text = format!("the body stopped for {} s before its end", SILENCE.as_secs());
@@ -74,7 +74,7 @@ async fn next(body: &mut Pin<Box<Body>>) -> Result<Option<Bytes>, ApiError> {
     }
 }
 
-async fn drain(body: &mut Pin<Box<Body>>) {
+pub(super) async fn drain(body: &mut Pin<Box<Body>>) {
     let mut drained = 0;
     while drained < DRAIN_BYTES_MAX {
         match next(body).await {

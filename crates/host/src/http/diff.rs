@@ -42,7 +42,7 @@ pub(super) async fn diff(
     patient::answer(comparison, &timing).await
 }
 
-fn ready(host: &Host, id: SandboxId, tenant: Tenant) -> Result<Arc<Sandbox>, Failed> {
+pub(super) fn ready(host: &Host, id: SandboxId, tenant: Tenant) -> Result<Arc<Sandbox>, Failed> {
     let sandbox = host.find(id, tenant).ok_or_else(no_sandbox)?;
     match sandbox.phase() {
         Phase::Ready => Ok(sandbox),

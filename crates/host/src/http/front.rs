@@ -21,7 +21,8 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, diff, documents, exec, forks, pty, replay, sandboxes, status, terminal_page, usage,
+    admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, status,
+    terminal_page, usage,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -157,6 +158,8 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
+        .route("/v1/sandboxes/{id}/files", files::routes())
+        .route("/v1/sandboxes/{id}/files/watch", files::watch_route())
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
         .route("/v1/sandboxes/{id}/pty", post(pty::create).get(pty::list))
         .route("/v1/sandboxes/{id}/pty/{pty}/attach", get(pty::attach))

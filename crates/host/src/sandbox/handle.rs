@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
 use pod_types::SandboxId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
 use super::owner::Message;
@@ -18,6 +18,7 @@ use super::tally::Tally;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::events;
+use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
@@ -101,6 +102,8 @@ pub(crate) struct Sandbox {
     changed: watch::Sender<()>,
     idle: Mutex<Vec<AgentConnection>>,
     pub(crate) pty: PtySlots,
+    /// Of file requests in progress.
+    pub(crate) transfers: Arc<Semaphore>,
     /// 0 when there is no process.
     pub(super) vmm_pid: AtomicU32,
     /// The guest's last words, once it has failed.
@@ -139,6 +142,7 @@ impl Sandbox {
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
             pty: PtySlots::default(),
+            transfers: Arc::new(Semaphore::new(PER_SANDBOX_MAX)),
             vmm_pid: AtomicU32::new(0),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
@@ -328,6 +332,7 @@ impl Sandbox {
         self.tally.run_ended(sent, ended)
     }
 
+    /// A connection that has served before, if there is one.
     pub(crate) fn warm_connection(&self) -> Option<AgentConnection> {
         lock(&self.idle).pop()
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_proto::files::FileRequest;
 use agent_proto::{
     Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
     Request, VERSION, Welcome,
@@ -104,6 +105,13 @@ impl Guest {
                 },
                 Request::Pty(request) => match self.pty(&mut stream, request).await {
                     Some(replies) => replies,
+                    None => return,
+                },
+                Request::File(request) => match answer_file_request(stream, request).await {
+                    Some(again) => {
+                        stream = again;
+                        continue;
+                    }
                     None => return,
                 },
                 Request::Exec(exec) => match self.exec(&mut stream, &exec).await {
@@ -297,6 +305,14 @@ fn the_time() -> Reply {
 fn failed(code: FailureCode) -> Reply {
     let message = "the simulation says no".to_owned();
     Reply::Failed(Failure { code, message })
+}
+
+/// The real agent's file services, on the files of the machine that the test runs on.
+async fn answer_file_request(stream: UnixStream, request: FileRequest) -> Option<UnixStream> {
+    let stream = stream.into_std().unwrap();
+    let theirs = stream.try_clone().unwrap();
+    let answered = tokio::task::spawn_blocking(move || guest::answer_file_request(theirs, request)).await;
+    answered.unwrap().then(|| UnixStream::from_std(stream).unwrap())
 }
 
 async fn next_frame(stream: &mut UnixStream) -> Option<Request> {
