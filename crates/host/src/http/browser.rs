@@ -149,7 +149,7 @@ mod tests {
             assert!(!ask(host, Mode::Loopback), "{host}");
             assert!(ask(host, Mode::Keys { count: 2 }), "{host}");
         }
-        assert!(admit(&HeaderMap::new(), Mode::Loopback).is_ok());
+        assert!(admit(&HeaderMap::new(), Some(Mode::Loopback)).is_ok());
     }
 
     #[test]

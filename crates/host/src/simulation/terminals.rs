@@ -81,13 +81,18 @@ impl Guest {
                     return Some(vec![attached]);
                 }
                 stream.write_all(&attached.encode().unwrap()).await.ok()?;
-                self.follow(stream, name, since).await?
+                self.follow_terminal(stream, name, since).await?
             }
         })
     }
 
     /// Sends what comes; the last reply is left to the caller.
-    async fn follow(&self, stream: &mut UnixStream, name: PtyName, mut next: u64) -> Option<Vec<Reply>> {
+    async fn follow_terminal(
+        &self,
+        stream: &mut UnixStream,
+        name: PtyName,
+        mut next: u64,
+    ) -> Option<Vec<Reply>> {
         loop {
             let (seq, bytes, exit) = self.look(name, next, PTY_OUTPUT_MAX)?;
             next = seq + bytes.len() as u64;
