@@ -12,4 +12,6 @@ mod run;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod shell;
+#[cfg(test)]
 mod support;
