@@ -8,6 +8,7 @@ fn every_command_has_help_of_its_own() {
     for (arguments, says) in [
         (&["--help"][..], "podflare run -c 'print(6 * 7)'"),
         (&["run", "--help"], "125 means that Podflare could not run it"),
+        (&["shell", "--help"], "ctrl-p ctrl-q detaches"),
         (&["sandbox", "--help"], "inspect"),
         (&["sandbox", "create", "--help"], "id=$(podflare sandbox create)"),
         (&["key", "--help"], "podflare key rotate KEY --grace 86400"),

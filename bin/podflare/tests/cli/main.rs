@@ -18,6 +18,8 @@ mod run;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod shell;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod top;

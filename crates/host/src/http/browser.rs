@@ -162,7 +162,7 @@ mod tests {
             found(&[upgrade.clone(), offered.clone()]).unwrap(),
             b"Bearer pf_live_a"
         );
-        assert_eq!(found(&[offered.clone()]), None);
+        assert_eq!(found(std::slice::from_ref(&offered)), None);
         let header = (header::AUTHORIZATION, "Bearer b");
         assert_eq!(found(&[upgrade.clone(), offered, header]).unwrap(), b"Bearer b");
         assert_eq!(
