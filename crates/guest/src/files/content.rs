@@ -88,6 +88,8 @@ fn send_content<S: Stream>(
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(room.len());
         let count = match file.read(&mut room[..wanted]) {
             Ok(0) => break,
+            // A file of the kernel's that has no more to say now.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error).into()),

@@ -41,8 +41,8 @@ pub(super) async fn put(
     };
     let waits_for_leave = head.headers.contains_key(header::EXPECT) && !begun;
     if stored.is_err() && !waits_for_leave {
-        // A client that sends first and reads later still gets the answer.
-        body::drain(&mut content).await;
+        // A client that sends first and reads later still gets the answer, and one that waits for it gets it now.
+        tokio::spawn(async move { body::drain(&mut content).await });
     }
     stored
 }

@@ -144,3 +144,18 @@ async fn transfers_are_bounded_and_say_when_to_come_again() {
     }
     rig.daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_refusal_comes_at_once_to_a_client_that_has_not_sent_all() {
+    let rig = Rig::new().await;
+    let mut connection = Connection::open(rig.daemon.address).await;
+    let len = 1_u64 << 50;
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n",
+        rig.url("file", "")
+    );
+    connection.stream.write_all(head.as_bytes()).await.unwrap();
+    let refused = connection.response().await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "disk_full"));
+    rig.daemon.stop().await;
+}
