@@ -54,7 +54,8 @@ fn script(request: &Request) -> Answer {
 }
 
 fn run(host: &Scripted, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Cli::with(host).command(arguments);
+    let cli = Cli::with(host);
+    let mut command = cli.command(arguments);
     let output = command.env("PODFLARE_OPERATOR_TOKEN", TOKEN).output().unwrap();
     (
         output.status.code().unwrap(),
@@ -85,7 +86,10 @@ fn keys_and_tenants_are_tables_and_json() {
     let (_, out, _) = run(&host, &["key", "ls"]);
     assert!(out.starts_with("ID") && out.contains("…1234"), "{out}");
     let (_, out, _) = run(&host, &["tenant", "ls"]);
-    assert!(out.contains("sandboxes=7,runs=none") && out.contains("2 of 7"), "{out}");
+    assert!(
+        out.contains("sandboxes=7,runs=none") && out.contains("2 of 7"),
+        "{out}"
+    );
     let (_, out, _) = run(&host, &["--json", "tenant", "ls"]);
     let listing: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(listing["tenants"][0]["limits"]["ram_mib"], 4096);
@@ -96,7 +100,10 @@ fn a_changed_limit_leaves_the_others() {
     let host = Scripted::start(script).unwrap();
     let (status, _, err) = run(&host, &["tenant", "set", "acme", "--limit", "sandboxes=9"]);
     assert_eq!(status, 0, "{err}");
-    assert_eq!(host.seen().requests[1].body, r#"{"limits":{"sandboxes":9,"runs":null}}"#);
+    assert_eq!(
+        host.seen().requests[1].body,
+        r#"{"limits":{"sandboxes":9,"runs":null}}"#
+    );
     let (status, _, err) = run(&host, &["tenant", "set", "acme"]);
     assert_eq!(status, 2, "{err}");
     let (status, _, err) = run(&host, &["tenant", "set", "acme", "--limit", "gold=1"]);
@@ -108,8 +115,13 @@ fn without_the_token_nothing_is_sent_and_the_way_to_it_is_said() {
     let host = Scripted::start(script).unwrap();
     let finished = Cli::with(&host).run(&["key", "ls"]);
     assert_eq!(finished.status, 1);
-    assert!(finished.stderr.contains("operator.token") && finished.stderr.contains("PODFLARE_OPERATOR_TOKEN"));
+    assert!(
+        finished.stderr.contains("operator.token") && finished.stderr.contains("PODFLARE_OPERATOR_TOKEN")
+    );
     assert!(host.seen().requests.is_empty());
     let mine = Cli::with(&host).run(&["usage", "--mine"]);
-    assert!(mine.stdout.contains("1 min 01 s") && mine.stdout.contains("2.0 KiB"), "{mine:?}");
+    assert!(
+        mine.stdout.contains("1 min 01 s") && mine.stdout.contains("2.0 KiB"),
+        "{mine:?}"
+    );
 }
