@@ -92,6 +92,7 @@ impl Host {
         let line = Line::Clone(&spec.template.name);
         let turn = self.turns.enter(line, tenant).await;
         let turn = turn.map_err(CreateRefused::Turn)?;
+        marks.mark("turn");
         if let Some(newborn) = nursery.take().await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;

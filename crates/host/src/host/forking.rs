@@ -71,6 +71,7 @@ impl Host {
         let each_mib = self.clone_estimate_mib(&parent.spec);
         let need = each_mib * u64::from(count);
         let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
+        marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
         let created_at_ms = clock::now_ms();
         let (reply, made) = oneshot::channel();
