@@ -1,5 +1,6 @@
 """Tenants and keys of the host under test, through the command line, as its operator has it."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ def tenants(cli: Cli, url: str) -> Iterator[Callable[..., Tenant]]:
     with ExitStack() as made:
 
         def make(name: str, *options: str) -> Tenant:
+            # What a tenant used and did outlives it: a host that is tested twice shall not count twice.
+            name = f"{name}-{secrets.token_hex(4)}"
             cli.run("tenant", "create", name, *options).expect()
             made.callback(lambda: cli.run("tenant", "rm", "--force", name).expect())
             key = cli.run("key", "create", "--tenant", name, "--name", "test").expect().stdout.strip()

@@ -14,7 +14,8 @@ Examples:
   podflare audit --before 5120          the page before entry 5120
   podflare audit --json -n 1000 | jq    for programs
 
-Entries say who created, ran, forked, merged or deleted what, and what the operator changed: never what was run.";
+Entries say who created, ran, forked, merged or deleted what, and what the operator changed:
+never what was run.";
 
 /// Show who did what: the newest entries of the audit log
 #[derive(Debug, clap::Args)]

@@ -54,7 +54,8 @@ fn script(request: &Request) -> Answer {
 }
 
 fn run(host: &Scripted, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Cli::with(host).command(arguments);
+    let cli = Cli::with(host);
+    let mut command = cli.command(arguments);
     let output = command.env("PODFLARE_OPERATOR_TOKEN", TOKEN).output().unwrap();
     (
         output.status.code().unwrap(),

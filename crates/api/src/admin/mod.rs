@@ -32,11 +32,9 @@ fn tenant_name(field: &'static str, name: String) -> Result<String, InvalidReque
 
 /// The values of a query by name; of a repeated one the last counts.
 fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .filter(|(key, value)| *key == name && !value.is_empty())
-        .map(|(_, value)| value)
-        .last()
+    let mut pairs = query.rsplit('&').filter_map(|pair| pair.split_once('='));
+    let found = pairs.find(|(key, value)| *key == name && !value.is_empty());
+    found.map(|(_, value)| value)
 }
 
 fn query_number(query: &str, name: &'static str, range: (u64, u64)) -> Result<Option<u64>, InvalidRequest> {

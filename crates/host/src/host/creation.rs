@@ -10,12 +10,14 @@ use pod_types::{ErrorChain, IdError, Limits, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use super::room::Unserved;
+use super::turns::Line;
 use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
 use crate::metrics::{Failing, Operation};
-use crate::nursery::{MakeError, Newborn, Nursery};
+use crate::nursery::{Newborn, Nursery};
 use crate::replay::Replay;
 use crate::sandbox::{
     Beginning, Birth, BootPlan, CreateFailure, Message, Origin, Owner, Sandbox, Spec, Start, Terms, Title,
@@ -63,6 +65,15 @@ impl CreateRefused {
             Self::Stopping => Failing::Stopping,
             Self::Failed(_) | Self::Lost => Failing::Vm,
             Self::NoId(_) | Self::NoDirectory(_) => Failing::Internal,
+        }
+    }
+}
+
+impl From<Unserved> for CreateRefused {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::NoRoom(no_room) => Self::NoRoom(no_room),
+            Unserved::Turn(refused) => Self::Turn(refused),
         }
     }
 }
@@ -118,17 +129,25 @@ impl Host {
             marks.mark("boot");
             return Ok((sandbox, marks));
         };
-        let turn = self.turns.clone_of(&spec.template.name, tenant).await;
+        let line = Line::Clone(&spec.template.name);
+        let turn = self.turns.enter(line, tenant).await;
         let turn = turn.map_err(CreateRefused::Turn)?;
+        marks.mark("turn");
         let waking = nursery.take().instrument(tracing::debug_span!("wake"));
         if let Some(newborn) = waking.await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;
             return Ok((sandbox, marks));
         }
-        let cloning = self.clone_template(nursery, &account);
-        let sandbox = match cloning.instrument(tracing::debug_span!("clone")).await? {
+        let need = nursery.estimate_mib();
+        let (reservation, turn) = self.room_at_turn(turn, line, need, &account).await?;
+        // Without a clone the sandbox is booted; without room there is none.
+        let making = nursery
+            .make(reservation)
+            .instrument(tracing::debug_span!("clone"));
+        let sandbox = match making.await {
             Ok(newborn) => {
+                drop(turn);
                 marks.mark("clone");
                 self.hand_over(newborn, Source::Clone, spec, terms, slot)?
             }
@@ -160,16 +179,6 @@ impl Host {
         let same =
             (spec.vcpus, spec.ram_mib, spec.rootfs_gb) == (shape.vcpus, shape.ram_mib, shape.rootfs_gb);
         same.then_some(nursery)
-    }
-
-    /// Without a clone the sandbox is booted; without room there is none.
-    async fn clone_template(
-        &self,
-        nursery: &Nursery,
-        account: &Account,
-    ) -> Result<Result<Newborn, MakeError>, CreateRefused> {
-        let reservation = self.room_to_clone(nursery.estimate_mib(), account).await;
-        Ok(nursery.make(reservation.map_err(CreateRefused::NoRoom)?).await)
     }
 
     /// Makes a sandbox of a VM that is up.
@@ -209,15 +218,10 @@ impl Host {
         slot: Slot,
     ) -> Result<Arc<Sandbox>, CreateRefused> {
         let account = Arc::clone(slot.account());
-        let _turn = self
-            .turns
-            .boot(account.tenant())
-            .await
-            .map_err(CreateRefused::Turn)?;
-        let reservation = self
-            .room_to_boot(spec.ram_mib.into(), &account)
-            .await
-            .map_err(CreateRefused::NoRoom)?;
+        let turn = self.turns.enter(Line::Boot, account.tenant()).await;
+        let turn = turn.map_err(CreateRefused::Turn)?;
+        let need = u64::from(spec.ram_mib);
+        let (reservation, _turn) = self.room_at_turn(turn, Line::Boot, need, &account).await?;
         let id = SandboxId::random().map_err(CreateRefused::NoId)?;
         let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {

@@ -14,6 +14,8 @@ use tracing::Instrument as _;
 
 use super::creation::Draft;
 use super::registry::MergeError;
+use super::room::Unserved;
+use super::turns::Line;
 use super::{CreateRefused, Host, Marks, NoRoom};
 use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
@@ -100,6 +102,15 @@ impl ForkError {
     }
 }
 
+impl From<Unserved> for ForkError {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::NoRoom(no_room) => Self::NoRoom(no_room),
+            Unserved::Turn(refused) => Self::Turn(refused),
+        }
+    }
+}
+
 impl Host {
     /// Makes `count` copies of a sandbox; each has acknowledged who it is. All or none. Dropping this ends those that
     /// have been made.
@@ -138,10 +149,12 @@ impl Host {
         let slots = account
             .admit(self.tenants().now(), count)
             .map_err(ForkError::Quota)?;
-        let _turn = self.turns.fork(tenant, count).await.map_err(ForkError::Turn)?;
+        let line = Line::Fork(count);
+        let turn = self.turns.enter(line, tenant).await.map_err(ForkError::Turn)?;
         let each_mib = self.clone_estimate_mib(&parent.spec);
-        let reservation = self.room_to_clone(each_mib * u64::from(count), account).await;
-        let mut reservation = reservation.map_err(ForkError::NoRoom)?;
+        let need = each_mib * u64::from(count);
+        let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
+        marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
         let created_at_ms = clock::now_ms();
         let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);

@@ -5,10 +5,11 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::Host;
+use super::turns::Line;
 use crate::budget::{OverBudget, Reservation};
 use crate::memory::{Pressure, TooLittle, private_mib};
 use crate::sandbox::Message;
-use crate::tenants::Account;
+use crate::tenants::{Account, Turn, TurnRefused};
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +18,47 @@ pub(crate) enum NoRoom {
     TooLittle(TooLittle),
 }
 
+/// Why a call whose turn it was could not go on.
+#[derive(Debug)]
+pub(super) enum Unserved {
+    NoRoom(NoRoom),
+    Turn(TurnRefused),
+}
+
 impl Host {
-    /// Room for a VM that is booted, which may use all of its memory.
-    pub(super) async fn room_to_boot(&self, ram_mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
-        self.room(ram_mib, account).await
+    /// Room for what a turn is for. Who has to wait for room does not keep others from their turns, and takes another
+    /// turn afterwards.
+    pub(super) async fn room_at_turn(
+        &self,
+        turn: Turn,
+        line: Line<'_>,
+        mib: u64,
+        account: &Account,
+    ) -> Result<(Reservation, Turn), Unserved> {
+        let is_boot = matches!(line, Line::Boot);
+        if let Ok(reservation) = self.budget.take_now(mib)
+            && (is_boot || self.memory.admit(mib).is_ok())
+        {
+            return Ok((reservation, turn));
+        }
+        drop(turn);
+        let room = if is_boot {
+            self.room(mib, account).await
+        } else {
+            self.room_to_clone(mib, account).await
+        };
+        let reservation = room.map_err(Unserved::NoRoom)?;
+        let turn = self
+            .turns
+            .enter(line, account.tenant())
+            .await
+            .map_err(Unserved::Turn)?;
+        Ok((reservation, turn))
     }
 
     /// Room for clones that need so much in all at first. They share the rest, and may come to use more: the host's
     /// available memory is what bounds that.
-    pub(super) async fn room_to_clone(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
+    async fn room_to_clone(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
         let reservation = self.room(mib, account).await?;
         let deadline = Instant::now() + self.config.timing.room_patience;
         loop {
@@ -43,6 +76,8 @@ impl Host {
         }
     }
 
+    /// Room for a VM that is booted, which may use all of its memory.
+    ///
     /// A tenant with less than its share waits for what others give back, and gets it before them; others are told at
     /// once that there is none.
     async fn room(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {

@@ -9,9 +9,10 @@ use crate::auth::Tenant;
 use crate::config::HostConfig;
 use crate::tenants::{Turn, TurnRefused, Turnstile};
 
-/// A zygote and a forked VM make their clones one after the other, and only a part of the work is beside that: more at
-/// once than these, or than twice the CPUs, would make each slower and none sooner.
-const CLONES_AT_ONCE_MIN: usize = 8;
+/// Creations and forks at once beyond one for each CPU: a zygote and a forked VM make their clones one after the other, and
+/// what is beside that is work of a CPU. More would make each slower and none sooner, and those of one tenant with
+/// many would be that many to one of another.
+const BESIDE_CPUS: usize = 2;
 
 pub(super) struct Turns {
     boots: Arc<Turnstile>,
@@ -20,11 +21,21 @@ pub(super) struct Turns {
     clones: BTreeMap<String, Arc<Turnstile>>,
 }
 
+/// For what a call waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Line<'a> {
+    Boot,
+    /// With so many children.
+    Fork(u8),
+    /// Of the template of that name, or out of its pool.
+    Clone(&'a str),
+}
+
 impl Turns {
     pub(super) fn new(config: &HostConfig) -> Self {
         let patience = config.timing.turn_patience;
         let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
-        let at_once = u32::try_from((2 * cpus).max(CLONES_AT_ONCE_MIN)).unwrap_or(u32::MAX);
+        let at_once = u32::try_from(cpus + BESIDE_CPUS).unwrap_or(u32::MAX);
         let clones = config.templates.names();
         let clones = clones.map(|name| (name.to_owned(), Turnstile::new(at_once, patience)));
         Self {
@@ -35,18 +46,18 @@ impl Turns {
         }
     }
 
-    pub(super) async fn boot(&self, tenant: Tenant) -> Result<Turn, TurnRefused> {
-        self.boots.enter(tenant, 1).await
-    }
-
-    pub(super) async fn fork(&self, tenant: Tenant, children: u8) -> Result<Turn, TurnRefused> {
-        self.forks.enter(tenant, children).await
-    }
-
-    pub(super) async fn clone_of(&self, template: &str, tenant: Tenant) -> Result<Option<Turn>, TurnRefused> {
-        match self.clones.get(template) {
-            Some(turnstile) => turnstile.enter(tenant, 1).await.map(Some),
-            None => Ok(None),
+    pub(super) async fn enter(&self, line: Line<'_>, tenant: Tenant) -> Result<Turn, TurnRefused> {
+        match line {
+            Line::Boot => self.boots.enter(tenant, 1).await,
+            Line::Fork(children) => self.forks.enter(tenant, children).await,
+            // Every template has one; boots are the narrowest line there is.
+            Line::Clone(template) => {
+                self.clones
+                    .get(template)
+                    .unwrap_or(&self.boots)
+                    .enter(tenant, 1)
+                    .await
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 /// `application_id` of our databases: the letters "PdFl".
 pub(super) const APPLICATION_ID: i64 = 0x5064_466c;
 
-/// What this version expects in `user_version`.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+/// What this version expects in `user_version`: the number of steps.
+pub(super) const VERSION: i64 = 1;
 
 const STEPS: [&str; 1] = [TENANTS];
 
@@ -74,4 +74,19 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_number_of_steps_and_each_is_sound() {
+        assert_eq!(usize::try_from(VERSION), Ok(STEPS.len()));
+        let mut database = Connection::open_in_memory().unwrap();
+        migrate(&mut database, 0).unwrap();
+        migrate(&mut database, VERSION).unwrap();
+        let version = database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        assert_eq!(version, Ok(VERSION));
+    }
 }

@@ -78,7 +78,7 @@ async fn what_was_written_is_there_after_a_restart() {
         .run(|db| Ok((TenantRow::all(db)?, KeyRow::all(db)?)))
         .await
         .unwrap();
-    assert_eq!(tenants, [written.clone()]);
+    assert_eq!(tenants, std::slice::from_ref(&written));
     assert_eq!(keys, [key(written.id, 1)]);
     // The number of one that was removed is not given again: what it used is not another's.
     store
@@ -104,7 +104,7 @@ async fn a_transaction_that_fails_leaves_nothing() {
         })
         .await;
     assert!(failed.unwrap_err().is_conflict());
-    assert_eq!(store.run(|db| TenantRow::all(db)).await.unwrap(), []);
+    assert_eq!(store.run(TenantRow::all).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn many_at_once_are_all_done_or_told_that_the_store_is_busy() {
         .iter()
         .filter(|done| matches!(done, Err(StoreError::Busy)))
         .count();
-    let rows = store.run(|db| TenantRow::all(db)).await.unwrap().len();
+    let rows = store.run(TenantRow::all).await.unwrap().len();
     assert_eq!(rows + refused, 600);
     assert!(rows >= 256, "{rows}");
 }

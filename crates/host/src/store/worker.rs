@@ -1,6 +1,6 @@
 //! The thread that has the connection, and the handle to it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -28,7 +28,6 @@ enum Job {
 pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-    path: PathBuf,
 }
 
 /// What a look at the whole database found.
@@ -56,7 +55,6 @@ impl Store {
         Ok(Self {
             jobs,
             thread: Arc::new(Mutex::new(Some(thread))),
-            path: path.to_owned(),
         })
     }
 
@@ -114,11 +112,14 @@ impl Store {
 
     /// Looks at the whole database. The bigger it is the longer it takes; everything else waits.
     pub(crate) async fn check(&self) -> Result<CheckReport, StoreError> {
-        let path = self.path.clone();
         self.ask(move |connection| {
             let problems = open::check(connection, Check::Whole)?;
-            let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
-            Ok(CheckReport { problems, bytes })
+            let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+            let bytes = connection.query_row(size, [], |row| row.get::<_, i64>(0))?;
+            Ok(CheckReport {
+                problems,
+                bytes: u64::try_from(bytes).unwrap_or(0),
+            })
         })
         .await
     }

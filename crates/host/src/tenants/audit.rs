@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{Account, Admitted};
 use crate::clock;
@@ -48,12 +48,15 @@ pub(crate) struct AuditNote {
 pub(crate) struct AuditLog {
     rows: mpsc::Sender<AuditRow>,
     dropped: Arc<AtomicU64>,
+    /// The queue is half full.
+    nudge: Arc<Notify>,
 }
 
 /// The other end.
 #[derive(Debug)]
 pub(super) struct AuditQueue {
     pub(super) rows: mpsc::Receiver<AuditRow>,
+    pub(super) nudge: Arc<Notify>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -101,6 +104,9 @@ impl AuditLog {
         if self.rows.try_send(row).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        if self.rows.capacity() < QUEUE / 2 {
+            self.nudge.notify_one();
+        }
     }
 }
 
@@ -108,11 +114,23 @@ impl AuditQueue {
     pub(super) fn new() -> (AuditLog, Self) {
         let (rows, queue) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
+        let nudge = Arc::new(Notify::new());
         let log = AuditLog {
             rows,
             dropped: Arc::clone(&dropped),
+            nudge: Arc::clone(&nudge),
         };
-        (log, Self { rows: queue, dropped })
+        let queue = Self {
+            rows: queue,
+            nudge,
+            dropped,
+        };
+        (log, queue)
+    }
+
+    /// Whether to write at once: more than half of the queue is full.
+    pub(super) fn is_filling(&self) -> bool {
+        self.rows.len() > QUEUE / 2
     }
 
     /// Says how many were dropped since the last time.
@@ -138,5 +156,38 @@ impl AuditQueue {
     /// Rows that could not be written are dropped like those that did not fit.
     pub(super) fn lost(&self, count: usize) {
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::TenantRow;
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_counted_and_said_once() {
+        let (log, mut queue) = AuditQueue::new();
+        let row = TenantRow {
+            id: 1,
+            name: "a".to_owned(),
+            tier: pod_types::Tier::Free,
+            overrides: pod_types::Overrides::new(),
+            created_at_ms: 1,
+        };
+        let caller = Caller {
+            account: Arc::new(Account::new(row)),
+            key_id: None,
+            remote: None,
+        };
+        for _ in 0..QUEUE + 7 {
+            log.note(&caller, Action::Exec, AuditNote::default(), "ok".to_owned());
+        }
+        assert!(queue.is_filling());
+        queue.nudge.notified().await;
+        assert_eq!(queue.take_dropped().unwrap().detail.as_deref(), Some("7"));
+        assert!(queue.take_dropped().is_none());
+        queue.rows.try_recv().unwrap();
+        log.note(&caller, Action::Exec, AuditNote::default(), "ok".to_owned());
+        assert!(queue.take_dropped().is_none());
     }
 }

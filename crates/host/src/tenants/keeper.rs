@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pod_types::ErrorChain;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::audit::AuditQueue;
@@ -62,30 +62,20 @@ pub(super) async fn keep(tenants: Weak<Tenants>, mut queue: AuditQueue, stop: Ca
     }
 }
 
-/// Collects rows until it is time to write them, or there are enough.
+/// Waits until it is time to write, or there is much to write, and takes what is there. Nobody is woken for a single row:
+/// that would be a task switch beside every run.
 async fn gather(queue: &mut AuditQueue, rows: &mut Vec<AuditRow>, until: Instant, stop: &CancellationToken) {
-    loop {
-        let left = BATCH.saturating_sub(rows.len());
-        if left == 0 {
-            return;
-        }
-        if stop.is_cancelled() {
-            while rows.len() < BATCH
-                && let Ok(row) = queue.rows.try_recv()
-            {
-                rows.push(row);
-            }
-            return;
-        }
+    if !queue.is_filling() {
         tokio::select! {
             () = stop.cancelled() => {}
-            received = timeout_at(until, queue.rows.recv_many(rows, left)) => match received {
-                Ok(1..) => {}
-                // Every sender is gone; `stop` follows.
-                Ok(0) => return sleep_until(until).await,
-                Err(_) => return,
-            },
+            () = sleep_until(until) => {}
+            () = queue.nudge.notified() => {}
         }
+    }
+    while rows.len() < BATCH
+        && let Ok(row) = queue.rows.try_recv()
+    {
+        rows.push(row);
     }
 }
 

@@ -21,8 +21,8 @@ Examples:
   podflare key rotate KEY --grace 86400         a new key; the old one works for another day
   podflare key revoke KEY                       from the next request on it opens nothing
 
-Whoever has a key sees its tenant's sandboxes and nothing else. On the host's own machine no key is needed, unless
-it was started with --require-keys or PODFLARE_API_KEYS.";
+Whoever has a key sees its tenant's sandboxes and nothing else. On the host's own machine no key
+is needed, unless it was started with --require-keys or PODFLARE_API_KEYS.";
 
 /// Make, list, rotate and revoke API keys
 #[derive(Debug, Subcommand)]

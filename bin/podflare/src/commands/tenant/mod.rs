@@ -21,8 +21,8 @@ Examples:
   podflare tenant set acme --limit ram_mib=tier       one is its tier's again
   podflare tenant rm acme --force                     with its keys and sandboxes
 
-Tiers: free, pro, scale, unlimited. Limits: sandboxes, creates_per_minute, create_burst, runs, timeout_seconds,
-idle_timeout_seconds, ram_mib, rootfs_gb.";
+Tiers: free, pro, scale, unlimited. Limits: sandboxes, creates_per_minute, create_burst, runs,
+timeout_seconds, idle_timeout_seconds, ram_mib, rootfs_gb.";
 
 /// Make, list, change and remove tenants
 #[derive(Debug, Subcommand)]
