@@ -45,12 +45,23 @@ mount -t ext4 -o ro "$(disk podflare-images)" /images || say "the images disk ca
 # A journal recovers the state after a power cut; discard gives freed space back to the host.
 mount -t ext4 -o noatime,discard "$(disk podflare-state)" /state || say "the state disk cannot be mounted"
 
+# The port for the daemon's log, which takes a line in one go; the console takes it byte by byte.
+log_port() {
+    for candidate in /sys/class/virtio-ports/vport*; do
+        if [ "$(cat "$candidate/name" 2>/dev/null)" = podflare.log ]; then
+            echo "/dev/${candidate##*/}"
+            return
+        fi
+    done
+    echo /dev/console
+}
+
 # Keeps the host daemon running. One that lives shorter than 10 s is started again after 1, 2, 4 … 30 s.
 run_hostd() {
     delay=1
     while [ ! -e /run/stopping ]; do
         started=$(date +%s)
-        /podflare/start-hostd &
+        /podflare/start-hostd 2>"$(log_port)" &
         echo $! >/run/hostd.pid
         wait $!
         status=$?

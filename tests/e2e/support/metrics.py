@@ -4,7 +4,7 @@ import re
 
 import httpx
 
-SAMPLE = re.compile(r'(?P<name>[a-z_0-9]+)(\{(?P<labels>[^}]*)\})? (?P<value>\S+)')
+SAMPLE = re.compile(r'(?P<name>[a-z_0-9]+)(\{(?P<labels>.*)\})? (?P<value>\S+)')
 
 
 def scrape(http: httpx.Client) -> dict[str, dict[str, float]]:

@@ -39,7 +39,7 @@ impl Visit {
         let header = request.headers().get("traceparent");
         let caller = header.and_then(|value| TraceContext::parse(value.as_bytes()));
         let path = request.uri().path();
-        let frequent = path.ends_with("/exec") || matches!(path, "/v1/healthz" | "/metrics");
+        let frequent = path.ends_with("/exec") || is_watching(path);
         let loud = !frequent || caller.is_some();
         let span = span(request.method(), path, caller.as_ref(), loud);
         if let Some(caller) = &caller {
@@ -109,10 +109,18 @@ fn span(method: &Method, path: &str, caller: Option<&TraceContext>, loud: bool) 
             span.record("sandbox_id", display(id));
         }
         span
+    } else if is_watching(path) {
+        // Of interest to nobody, a collector included.
+        tracing::trace_span!("http_request", %method, path)
     } else {
         // Almost always switched off.
         tracing::debug_span!("http_request", %method, path, trace_id, sandbox_id = sandbox_in(path).map(display))
     }
+}
+
+/// Asked again and again by those who watch a host.
+fn is_watching(path: &str) -> bool {
+    matches!(path, "/v1/healthz" | "/metrics")
 }
 
 /// An id that is well-formed, so that it can be logged as one.

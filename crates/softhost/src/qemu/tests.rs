@@ -59,6 +59,9 @@ fn the_command_line_is_the_one_that_was_measured() {
 -serial chardev:console
 -chardev socket,id=control,path=control.sock,server=on,wait=off
 -serial chardev:control
+-device virtio-serial-pci,max_ports=2,ioeventfd=off,addr=0x6,disable-legacy=on
+-chardev file,id=log,append=on,path=RUN/console.log
+-device virtserialport,chardev=log,name=podflare.log
 -display none
 -monitor none
 -no-reboot

@@ -80,6 +80,14 @@ impl<S: Style> Visit for Fields<'_, S> {
         self.write(field, |out, name| S::plain(out, name, &value));
     }
 
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.write(field, |out, name| S::plain(out, name, &value));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.write(field, |out, name| S::plain(out, name, &value));
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.write(field, |out, name| S::plain(out, name, &value));
     }

@@ -54,7 +54,7 @@ fn a_json_line_has_the_ids_of_its_spans_at_the_top() {
         request.record("parent_span_id", "def");
         let _request = request.enter();
         let _sandbox = tracing::info_span!("sandbox", sandbox_id = "sbx_1").entered();
-        tracing::info!(count = 3, ratio = 0.5, on = true, "it happened");
+        tracing::info!(count = 3, big = 305_u128, ratio = 0.5, on = true, "it happened");
     });
     assert_eq!(line["message"], "it happened");
     assert_eq!(line["level"], "INFO");
@@ -69,7 +69,7 @@ fn a_json_line_has_the_ids_of_its_spans_at_the_top() {
     );
     assert_eq!(
         line["fields"],
-        serde_json::json!({"count": 3, "ratio": 0.5, "on": true})
+        serde_json::json!({"count": 3, "big": 305, "ratio": 0.5, "on": true})
     );
 }
 

@@ -12,7 +12,7 @@ const OPEN: &[u8] = b"\x1b[?1049h\x1b[?25l";
 const CLOSE: &[u8] = b"\x1b[?25h\x1b[?1049l";
 /// To the upper left corner. Each line clears what is left of it, and the last one what is below.
 const HOME: &str = "\x1b[H";
-const CLEAR_LINE: &str = "\x1b[K\r\n";
+const CLEAR_LINE: &str = "\x1b[K\n";
 const CLEAR_BELOW: &str = "\x1b[K\x1b[J";
 
 /// Where the terminal does not tell.

@@ -109,7 +109,8 @@ fn rate(count: u64, span: Duration) -> f64 {
 }
 
 fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
+    // The sum of nothing is a negative zero.
+    (value * 10.0).round() / 10.0 + 0.0
 }
 
 impl Show for View {
