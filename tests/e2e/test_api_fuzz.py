@@ -94,7 +94,7 @@ def fuzz(tmp_path: Path, url: str, document: Document, *options: str) -> None:
         [
             *(str(python.with_name("schemathesis")), "run", str(schema), "--url", url),
             *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"),
-            *("--seed", SEED, "--generation-deterministic", "--generation-database", "none", "--no-shrink"),
+            *("--seed", SEED, "--generation-deterministic", "--no-shrink"),
             *("--max-examples", EXAMPLES, "--request-timeout", "40", "--workers", "2", "--no-color", "--warnings", "off"),
             *options,
         ],
