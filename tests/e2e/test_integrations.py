@@ -90,7 +90,7 @@ def test_the_gemini_helper_runs_a_function_call_and_refuses_another_name(fresh: 
 
 @pytest.mark.timeout(700)
 def test_the_langchain_tool_keeps_its_sandbox_or_takes_one_for_each_call(url: str, tmp_path: Path) -> None:
-    python = python_with("langchain", *CLIENT, "langchain-core==1.8.2")
+    python = python_with("langchain", CLIENT[0], "langchain-core==1.0.0")
     seen = run_in(python, LANGCHAIN, url, tmp_path)
     assert seen[0] == "stdout:\n42\nstderr:\n\nexit_code: 0"
     assert seen[1].endswith("exit_code: 3")

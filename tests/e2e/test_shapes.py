@@ -20,12 +20,12 @@ def look(sandbox: Sandbox) -> tuple[int, int]:
 
 
 def test_memory_and_disk_are_what_was_asked_for_in_free_and_df(url: str, http: httpx.Client) -> None:
-    with Sandbox(host=url, ram_mib=1536, rootfs_gb=9) as sandbox:
+    with Sandbox(host=url, ram_mib=768, rootfs_gb=9) as sandbox:
         info = http.get(f"/v1/sandboxes/{sandbox.id}").json()
-        assert (info["ram_mib"], info["rootfs_gb"], info["source"]) == (1536, 9, "boot")
+        assert (info["ram_mib"], info["rootfs_gb"], info["source"]) == (768, 9, "boot")
         memory, disk = look(sandbox)
         # The kernel keeps some memory for itself, the file system some blocks.
-        assert 1536 * 0.85 < memory <= 1536
+        assert 768 * 0.8 < memory <= 768
         assert 9 * GIB * 0.93 < disk <= 9 * GIB
         free = sandbox.run_code("free -m | awk '/^Mem:/ {print $2}'; df -BG --output=size / | tail -1", language="bash")
         assert abs(int(free.stdout.split()[0]) - memory) <= 1
