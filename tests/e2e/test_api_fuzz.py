@@ -60,6 +60,8 @@ def narrowed(document: Document, sandbox: str, child: str) -> Document:
     for field in ("ram_mib", "rootfs_gb"):
         schemas["CreateRequest"]["properties"].pop(field)
     schemas["CreateRequest"]["properties"]["template"] = {"enum": ["default", "no-such-template", "", None]}
+    create = operation(document, "post", "/v1/sandboxes")["requestBody"]["content"]["application/json"]
+    create["example"] = {"template": "default"}
     schemas["ForkRequest"]["properties"]["n"]["maximum"] = 1
     # Code that was drawn by lot may wait for ever.
     exec_request = schemas["ExecRequest"]

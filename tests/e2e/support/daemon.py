@@ -34,6 +34,7 @@ class Daemon:
                 [str(binary)],
                 env=inherited
                 | {"PODFLARE_HOSTD_ADDR": f"{host}:{self.port}", "PODFLARE_DATA_DIR": str(own_dir / "data")}
+                | {"PODFLARE_CONFIG": ""}  # no file of this machine
                 | _images_that_nobody_boots(own_dir)
                 | environment,
                 stdin=subprocess.DEVNULL,
