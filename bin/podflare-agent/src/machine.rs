@@ -70,14 +70,9 @@ fn begin() -> Result<Arc<Services>, MachineError> {
     let listener =
         VsockListener::bind_with_cid_port(VMADDR_CID_ANY, AGENT_PORT).map_err(MachineError::Listen)?;
     services.serve(listener).map_err(MachineError::Serve)?;
+    // Before anybody is told: who asked for a larger disk shall find it.
+    init::grow_root(&services);
     tell_host().map_err(MachineError::Announce)?;
-    let growing = Arc::clone(&services);
-    let grower = thread::Builder::new()
-        .name("grow".to_owned())
-        .spawn(move || init::grow_root(&growing));
-    if let Err(error) = grower {
-        init::say(&format!("the root file system is not grown: {error}"));
-    }
     Ok(services)
 }
 

@@ -34,6 +34,7 @@ class Daemon:
         self._environment = (
             inherited
             | {"PODFLARE_HOSTD_ADDR": f"{host}:{self.port}", "PODFLARE_DATA_DIR": str(self.data_dir)}
+            | {"PODFLARE_CONFIG": ""}  # no file of this machine
             | _images_that_nobody_boots(own_dir)
             | environment
         )

@@ -12,6 +12,8 @@ pub(super) enum Content {
     Json(SchemaOf),
     /// One JSON object a line, each sent as it comes to be; empty lines are heartbeats.
     Lines(SchemaOf),
+    /// A JSON object of which no more is said.
+    Object,
     /// Text of this media type.
     Text(&'static str),
     /// Bytes that mean nothing here, of this media type.
@@ -42,6 +44,7 @@ impl Content {
                 });
                 ("application/x-ndjson", lines)
             }
+            Self::Object => ("application/json", json!({ "type": "object" })),
             Self::Text(media_type) => (media_type, json!({ "type": "string" })),
             Self::Bytes(media_type) => (media_type, json!({ "type": "string", "format": "binary" })),
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! initrd: /proc /sys /dev ─► modules ─► wait for /dev/vda ─► mount it ─► empty the initrd, move into it
-//! root:   /dev/pts /dev/shm /run cgroup2 ─► limits ─► loopback ─► (growing the file system goes on behind)
+//! root:   /dev/pts /dev/shm /run cgroup2 ─► limits ─► loopback ─► (services) ─► grow the file system
 //! ```
 //!
 //! PID 1 is safe from what root in the guest does: the kernel delivers it no signal that it does not handle, and

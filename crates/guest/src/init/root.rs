@@ -91,7 +91,7 @@ fn await_disk() -> Result<(), BootError> {
 }
 
 /// Grows the root file system to the size of its disk, if the disk is larger and the tool is there. ext4 grows while
-/// it is in use; call this from a thread of its own.
+/// it is in use; it takes a moment.
 pub fn grow_root(services: &Services) {
     let disk_sectors = fs::read_to_string(DEVICE_SECTORS)
         .ok()

@@ -243,8 +243,11 @@ fn create_failed(failure: CreateFailure) -> Failed {
         console,
         stderr,
     } = failure;
-    if matches!(error, CreateError::Shutdown) {
-        return stopping();
+    match error {
+        CreateError::Shutdown => return stopping(),
+        // Somebody else of this tenant did it; nothing has failed.
+        CreateError::Deleted => return Failed(ApiError::new(ErrorCode::StateConflict, error.to_string())),
+        CreateError::Spawn(_) | CreateError::Deadline(_) | CreateError::Boot(_) => {}
     }
     let answer = ApiError::new(ErrorCode::BootFailed, ErrorChain(&error).to_string());
     let mut hint = String::new();

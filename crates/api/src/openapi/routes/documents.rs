@@ -9,7 +9,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::new(Method::Get, "/openapi.json", "get_openapi", TAG, "This document")
             .open()
-            .answers(200, "OpenAPI 3.1.", Content::Text("application/json")),
+            .answers(200, "OpenAPI 3.1.", Content::Object),
         Operation::new(Method::Get, "/docs", "get_docs", TAG, "This document for people")
             .open()
             .answers(

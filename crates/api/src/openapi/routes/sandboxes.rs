@@ -23,6 +23,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .with_header(SERVER_TIMING)
             .fails(&[
                 ErrorCode::UnknownTemplate,
+                ErrorCode::StateConflict,
                 ErrorCode::NoCapacity,
                 ErrorCode::BootFailed,
                 ErrorCode::Internal,
