@@ -3,10 +3,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pod_types::PtyId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fields::{Fields, InvalidRequest, Whole, wrong};
+use crate::openapi::PtyIdText;
+
+mod schema;
+
+pub(crate) use schema::PtyCreateObject;
 
 /// A window that is not asked for has this size.
 const COLS_DEFAULT: u16 = 80;
@@ -23,6 +29,10 @@ const INPUT_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES_MAX: u32 = 65_536;
 const READ_MS_MAX: u32 = 30_000;
 const READ_MS_DEFAULT: u32 = 10_000;
+
+/// Base64 as it is read: with its padding, and nothing in the bits that are left over.
+pub(crate) const BASE64_PATTERN: &str =
+    "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
 
 const SHELL_XOR_ARGV: &str = "exactly one of shellCmd, a string, and argv, an array of strings";
 const PAIRS: &str = "an array of [name, value] pairs of strings";
@@ -46,29 +56,45 @@ pub enum PtyProgram {
     Arguments(Vec<String>),
 }
 
-/// Bytes as if typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Input of a terminal, as if typed.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 pub struct PtyInputRequest {
+    /// Base64 of at most 1 MiB.
+    #[schemars(
+        rename = "data_b64",
+        with = "String",
+        extend("contentEncoding" = "base64", "pattern" = BASE64_PATTERN, "maxLength" = INPUT_BYTES_MAX.div_ceil(3) * 4)
+    )]
     pub data: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The new size of a terminal's window, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PtyResizeRequest {
+    #[schemars(range(min = 1, max = SIDE_MAX))]
     pub cols: u16,
+    #[schemars(range(min = 1, max = SIDE_MAX))]
     pub rows: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Which output is wanted. `{}` and an empty body are legal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PtyReadRequest {
     /// Number of the first byte wanted; 0 when absent.
+    #[schemars(with = "Option<u64>")]
     pub since_seq: u64,
+    /// 65536 when absent, and at most.
+    #[schemars(with = "Option<u32>", range(min = 1, max = u32::MAX))]
     pub max_bytes: u32,
+    /// How long to wait for output, in milliseconds; 10000 when absent, 30000 at most.
+    #[schemars(with = "Option<u32>", range(min = 0, max = u32::MAX))]
     pub timeout_ms: u32,
 }
 
-/// Answer to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Output of a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PtyReadAnswer {
+    /// The bytes, in base64.
     pub data_b64: String,
     /// Number of the byte after the last one here: the next `since_seq`.
     pub next_seq: u64,
@@ -79,11 +105,13 @@ pub struct PtyReadAnswer {
 }
 
 /// One terminal of a sandbox's list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PtyInfo {
+    #[schemars(with = "PtyIdText")]
     pub pty_id: PtyId,
     /// What runs there, for people.
     pub cmd_label: String,
+    /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// `null` while it runs.
     pub exit_code: Option<i32>,

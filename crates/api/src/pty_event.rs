@@ -3,15 +3,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pod_types::PtyId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Bytes are numbered from the first one the program ever wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+use crate::openapi::PtyIdText;
+
+/// One line of a terminal's stream. Bytes are numbered from the first one the program ever wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PtyEvent {
     /// First on the stream of a new terminal.
-    PtyReady { session_id: PtyId },
+    PtyReady {
+        #[schemars(with = "PtyIdText")]
+        session_id: PtyId,
+    },
+    /// Output.
     PtyData {
+        /// The bytes, in base64.
         data_b64: String,
         /// Number of the first byte here.
         seq: u64,
@@ -19,9 +27,15 @@ pub enum PtyEvent {
     /// So many bytes before the next are missing: this client was too slow, or came too late.
     PtyDropped { bytes: u64 },
     /// The program has exited; nothing follows.
-    PtyExit { data: i32 },
+    PtyExit {
+        /// Its exit code, 128+n after signal n.
+        data: i32,
+    },
     /// The terminal was not created, or this stream cannot go on.
-    PtyError { message: String },
+    PtyError {
+        /// Why, for people.
+        message: String,
+    },
     /// Of a newer host; to be ignored.
     #[serde(other, skip_serializing)]
     Unknown,

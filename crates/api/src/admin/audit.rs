@@ -1,5 +1,6 @@
 //! The audit log, and how the database is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{NAME_LEN_MAX, query_number, query_value};
@@ -20,8 +21,8 @@ pub struct AuditQuery {
     pub action: Option<String>,
 }
 
-/// Newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A page of the audit log, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
     /// The `before` of the next page, while there is one.
@@ -30,7 +31,7 @@ pub struct AuditPage {
 }
 
 /// Who did what, when, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntry {
     pub id: u64,
     /// Milliseconds since the Unix epoch.
@@ -38,6 +39,7 @@ pub struct AuditEntry {
     /// `tenant`, `operator` or `host`.
     pub actor: String,
     pub tenant: String,
+    /// The key that it was done with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
     /// Where the call came from. In a software host that is always its gateway.
@@ -49,15 +51,19 @@ pub struct AuditEntry {
     pub target: Option<String>,
     /// `ok`, or the code of the error.
     pub result: String,
+    /// What more there is to say, such as the children of a fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// `GET /v1/admin/store`: a look at the whole database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a look at the whole database found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreReport {
+    /// Whether there are no problems.
     pub ok: bool,
+    /// For people, one each.
     pub problems: Vec<String>,
+    /// Size of the database on the disk.
     pub bytes: u64,
 }
 

@@ -6,6 +6,8 @@ mod tenant;
 mod usage;
 
 pub use audit::{AUDIT_LIMIT_MAX, AuditEntry, AuditPage, AuditQuery, StoreReport};
+#[cfg(test)]
+pub(crate) use key::KEY_NAME_PATTERN;
 pub use key::{GRACE_SECONDS_MAX, KeyInfo, KeyList, KeyState, NewKey, NewKeyRequest, RotateRequest};
 pub use tenant::{NewTenantRequest, SetTenantRequest, TenantInfo, TenantList};
 pub use usage::{USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport};
@@ -13,10 +15,13 @@ pub use usage::{USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, U
 use crate::fields::InvalidRequest;
 
 /// Longest name of a tenant or key.
-const NAME_LEN_MAX: usize = 64;
+pub(crate) const NAME_LEN_MAX: usize = 64;
 
 const TENANT_NAME: &str =
     "a name of 1 to 64 lowercase letters, digits, `.`, `_` and `-`, beginning with a letter or digit";
+
+/// The same as a pattern.
+pub(crate) const TENANT_NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 
 /// Names of tenants stand in paths and logs.
 fn tenant_name(field: &'static str, name: String) -> Result<String, InvalidRequest> {

@@ -1,42 +1,53 @@
 //! Tenants.
 
 use pod_types::{Limit, Limits, Overrides, Tier};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{TENANT_NAME, tenant_name};
+use super::{TENANT_NAME, TENANT_NAME_PATTERN, tenant_name};
 use crate::fields::{Fields, InvalidRequest};
+use crate::openapi::{LimitsObject, OverridesObject, TierText};
 
-/// `POST /v1/admin/tenants`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A tenant to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NewTenantRequest {
+    /// Lowercase letters, digits, `.`, `_` and `-`.
+    #[schemars(extend("pattern" = TENANT_NAME_PATTERN))]
     pub name: String,
     /// The host's default tier when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<TierText>")]
     pub tier: Option<Tier>,
     /// Limits that differ from the tier's; `null` lifts one.
     #[serde(skip_serializing_if = "Overrides::is_empty")]
+    #[schemars(with = "Option<OverridesObject>")]
     pub limits: Overrides,
 }
 
-/// `PATCH /v1/admin/tenants/{name}`: what is absent stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// What to change of a tenant; what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SetTenantRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<TierText>")]
     pub tier: Option<Tier>,
     /// All limits that are to differ from the tier's, from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OverridesObject>")]
     pub limits: Option<Overrides>,
 }
 
 /// One tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantInfo {
     pub name: String,
+    #[schemars(with = "TierText")]
     pub tier: Tier,
     /// What holds for it; `null` is no limit.
+    #[schemars(with = "LimitsObject")]
     pub limits: Limits,
     /// Those that differ from its tier's.
     #[serde(default)]
+    #[schemars(with = "OverridesObject")]
     pub overrides: Overrides,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
@@ -48,8 +59,8 @@ pub struct TenantInfo {
     pub runs: u64,
 }
 
-/// `GET /v1/admin/tenants`, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// All tenants, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantList {
     pub tenants: Vec<TenantInfo>,
 }

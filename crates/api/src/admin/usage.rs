@@ -1,5 +1,6 @@
 //! What tenants have used.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::query_number;
@@ -18,29 +19,32 @@ pub struct UsageQuery {
 }
 
 /// What was used in a while.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageFigures {
     /// Sandboxes created and forked.
     pub sandboxes: u64,
     /// Sum of the times for which sandboxes existed.
     pub sandbox_seconds: f64,
+    /// Runs that were begun.
     pub execs: u64,
-    /// What clients sent to sandboxes: code, input, files.
+    /// Bytes that clients sent to sandboxes: code, input, files.
     pub bytes_in: u64,
-    /// What sandboxes sent to clients: events, output, files.
+    /// Bytes that sandboxes sent to clients: events, output, files.
     pub bytes_out: u64,
 }
 
 /// One tenant's usage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageReport {
     pub tenant: String,
+    /// Of all days together.
     pub total: UsageFigures,
     /// Days (UTC) on which something was used, oldest first.
     pub days: Vec<UsageDay>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What was used on one day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageDay {
     /// As in `2026-11-22`.
     pub day: String,
@@ -48,8 +52,8 @@ pub struct UsageDay {
     pub used: UsageFigures,
 }
 
-/// `GET /v1/admin/usage`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The usage of all tenants.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageList {
     pub tenants: Vec<UsageReport>,
 }

@@ -13,6 +13,9 @@ pub const LIST_ENTRIES_MAX: u32 = 10_000;
 /// Entries of a directory in one answer, unless another number is asked for.
 const LIST_ENTRIES: u32 = 1000;
 
+/// Most that permissions can be: setuid, setgid and sticky bits and all of the others.
+const MODE_MAX: u32 = 0o7777;
+
 /// What relative paths begin at.
 const HOME: &[u8] = b"/root/";
 
@@ -123,7 +126,7 @@ fn mode(value: &[u8]) -> Result<u32, InvalidRequest> {
     let octal = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     octal
         .and_then(|text| u32::from_str_radix(text, 8).ok())
-        .filter(|mode| *mode <= 0o7777)
+        .filter(|mode| *mode <= MODE_MAX)
         .ok_or_else(|| invalid("mode", "permissions in octal, like 0644", value))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::content::Content;
-use super::operation::{Answer, Operation};
+use super::operation::{Answer, Guard, Operation};
 use super::parameters;
 use super::routes::{TAGS, operations};
 use super::schemas::Schemas;
@@ -53,7 +53,17 @@ pub fn document() -> Value {
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key. A host that is reached through loopback may be set up without.",
+                    "description": "A tenant's API key. A host that is reached through loopback may be set up without.",
+                },
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The operator's token, `PODFLARE_OPERATOR_TOKEN` of the host. API keys are not accepted in its place.",
+                },
+                "metrics": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The key of the metrics, `PODFLARE_METRICS_KEY` of the host, if it has one. It opens nothing else.",
                 },
             },
             // A type with two meanings is left out here, and a test fails.
@@ -64,7 +74,7 @@ pub fn document() -> Value {
 
 fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
     let mut parameters = parameters::of_path(operation.path).unwrap_or_default();
-    parameters.extend(operation.query.iter().map(parameters::Parameter::describe));
+    parameters.extend(operation.parameters.iter().map(parameters::Parameter::describe));
     let mut responses: BTreeMap<String, Value> = BTreeMap::new();
     for answer in &operation.answers {
         responses.insert(answer.status.to_string(), success(answer, schemas));
@@ -85,8 +95,11 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
     if !parameters.is_empty() {
         set("parameters", parameters.into());
     }
-    if operation.open {
-        set("security", json!([]));
+    match operation.guard {
+        Guard::Key => {}
+        Guard::Operator => set("security", json!([{ "operator": [] }])),
+        Guard::Metrics => set("security", json!([{ "operator": [] }, { "metrics": [] }])),
+        Guard::Nobody => set("security", json!([])),
     }
     if let Some(body) = &operation.body
         && let Some(mut content) = body.content.describe(schemas)

@@ -16,9 +16,12 @@ pub(super) enum Content {
     Object,
     /// Text of this media type.
     Text(&'static str),
-    /// Bytes that mean nothing here, of this media type.
-    #[expect(dead_code, reason = "for routes that carry files")]
-    Bytes(&'static str),
+    /// Bytes that mean nothing here, of any of these media types.
+    Bytes(&'static [&'static str]),
+    /// A JSON object of one of two kinds, or such bytes.
+    File(SchemaOf, SchemaOf, &'static [&'static str]),
+    /// A JSON object of one of two kinds.
+    Either(SchemaOf, SchemaOf),
 }
 
 impl Content {
@@ -28,6 +31,14 @@ impl Content {
 
     pub(super) fn lines<T: JsonSchema>() -> Self {
         Self::Lines(Schemas::response::<T>)
+    }
+
+    pub(super) fn either<T: JsonSchema, U: JsonSchema>() -> Self {
+        Self::Either(Schemas::response::<T>, Schemas::response::<U>)
+    }
+
+    pub(super) fn file<T: JsonSchema, U: JsonSchema>(media_types: &'static [&'static str]) -> Self {
+        Self::File(Schemas::response::<T>, Schemas::response::<U>, media_types)
     }
 
     /// The `content` of a request body or response; nothing when there is no body.
@@ -46,8 +57,26 @@ impl Content {
             }
             Self::Object => ("application/json", json!({ "type": "object" })),
             Self::Text(media_type) => (media_type, json!({ "type": "string" })),
-            Self::Bytes(media_type) => (media_type, json!({ "type": "string", "format": "binary" })),
+            Self::Bytes(media_types) => return Some(bytes(media_types)),
+            Self::Either(one, other) => ("application/json", either(one, other, schemas)),
+            Self::File(one, other, media_types) => {
+                let mut content = bytes(media_types);
+                content["application/json"] = json!({ "schema": either(one, other, schemas) });
+                return Some(content);
+            }
         };
         Some(json!({ media_type: { "schema": schema } }))
     }
+}
+
+fn bytes(media_types: &[&str]) -> Value {
+    let schema = json!({ "schema": { "type": "string", "format": "binary" } });
+    media_types
+        .iter()
+        .map(|name| ((*name).to_owned(), schema.clone()))
+        .collect()
+}
+
+fn either(one: SchemaOf, other: SchemaOf, schemas: &mut Schemas) -> Value {
+    json!({ "anyOf": [one(schemas), other(schemas)] })
 }

@@ -14,20 +14,12 @@ mod operation;
 mod parameters;
 mod routes;
 mod schemas;
+mod stand_ins;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-
-use schemars::JsonSchema;
-
 pub use assemble::document;
 pub use operation::{Method, Operation};
 pub use routes::operations;
-
-/// How a sandbox's id looks in a schema.
-#[derive(Debug, JsonSchema)]
-#[schemars(inline, extend("pattern" = "^sbx_[0-9a-f]{32}$"))]
-#[expect(dead_code, reason = "it stands for another type in schemas only")]
-pub(crate) struct SandboxIdText(Cow<'static, str>);
+pub(crate) use stand_ins::{LimitsObject, OverridesObject, PtyIdText, SandboxIdText, TierText};

@@ -19,9 +19,10 @@ pub struct Operation {
     pub(super) tag: &'static str,
     pub(super) summary: &'static str,
     pub(super) description: &'static str,
-    /// Served without a key.
-    pub(super) open: bool,
-    pub(super) query: Vec<Parameter>,
+    /// Whom it serves.
+    pub(super) guard: Guard,
+    /// Those in the query and the headers.
+    pub(super) parameters: Vec<Parameter>,
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
     pub(super) errors: Vec<ErrorCode>,
@@ -35,6 +36,18 @@ pub enum Method {
     Post,
     Patch,
     Delete,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Whoever has a tenant's key.
+    Key,
+    /// The operator alone.
+    Operator,
+    /// The operator, and whoever has the key of the metrics.
+    Metrics,
+    Nobody,
 }
 
 /// What a request carries.
@@ -67,9 +80,17 @@ pub(super) const SERVER_TIMING: Header = Header {
 };
 
 /// What every route that wants a key can answer.
-const GUARDED: [ErrorCode; 3] = [
+const GUARDED: [ErrorCode; 4] = [
     ErrorCode::MissingKey,
     ErrorCode::InvalidKey,
+    ErrorCode::ForeignOrigin,
+    ErrorCode::ShuttingDown,
+];
+
+/// What every route of the operator's can answer.
+const OPERATORS: [ErrorCode; 3] = [
+    ErrorCode::InvalidOperatorToken,
+    ErrorCode::ForeignOrigin,
     ErrorCode::ShuttingDown,
 ];
 
@@ -97,8 +118,8 @@ impl Operation {
             tag,
             summary,
             description: "",
-            open: false,
-            query: Vec::new(),
+            guard: Guard::Key,
+            parameters: Vec::new(),
             body: None,
             answers: Vec::new(),
             errors: GUARDED.to_vec(),
@@ -107,8 +128,21 @@ impl Operation {
 
     /// Nobody is asked for a key here.
     pub(super) fn open(mut self) -> Self {
-        self.open = true;
+        self.guard = Guard::Nobody;
         self.errors.retain(|code| !GUARDED.contains(code));
+        self
+    }
+
+    /// Only the operator's token is accepted here.
+    pub(super) fn operators(mut self) -> Self {
+        self.guard = Guard::Operator;
+        self.errors.retain(|code| !GUARDED.contains(code));
+        self.fails(&OPERATORS)
+    }
+
+    /// The operator's token is accepted here, and a key that opens nothing else.
+    pub(super) fn metrics(mut self) -> Self {
+        self.guard = Guard::Metrics;
         self
     }
 
@@ -119,7 +153,13 @@ impl Operation {
     }
 
     pub(super) fn query(mut self, name: &'static str, kind: QueryType, description: &'static str) -> Self {
-        self.query.push(Parameter::query(name, kind, description));
+        self.parameters.push(Parameter::query(name, kind, description));
+        self
+    }
+
+    /// A header of the request that says something beyond HTTP's common ones.
+    pub(super) fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.parameters.push(Parameter::header(name, description));
         self
     }
 
@@ -131,6 +171,16 @@ impl Operation {
             example: Some(example),
         });
         self.fails(&WITH_BODY)
+    }
+
+    /// Bytes of any of these media types.
+    pub(super) fn bytes_body(mut self, media_types: &'static [&'static str]) -> Self {
+        self.body = Some(Body {
+            content: Content::Bytes(media_types),
+            required: false,
+            example: None,
+        });
+        self.fails(&[ErrorCode::InvalidBody])
     }
 
     pub(super) fn answers(mut self, status: u16, description: &'static str, content: Content) -> Self {

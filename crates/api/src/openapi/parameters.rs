@@ -2,26 +2,46 @@
 
 use serde_json::{Value, json};
 
-/// A parameter of the query.
+use crate::admin::TENANT_NAME_PATTERN;
+use crate::files::FILE_PATH_BYTES_MAX;
+
+/// Longer ones are legal and mean nothing here.
+const HEADER_LEN_MAX: usize = 1024;
+
+/// A parameter of the query, or a header.
 #[derive(Debug)]
 pub(super) struct Parameter {
+    place: &'static str,
     name: &'static str,
     kind: QueryType,
     description: &'static str,
 }
 
-/// What a parameter of the query is; all of them may be left out.
+/// What a parameter of the query is; all but the path of a file may be left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum QueryType {
     /// `true`, `1` or nothing at all, `false` or `0`.
     Flag,
     /// Any number of times, each an absolute path; at most so many.
     Paths(usize),
+    /// The path of a file, which has to be there.
+    File,
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// A whole number in this range.
+    Whole(u64, u64),
+    /// Text of at most so many characters.
+    Text(usize),
+    /// Permissions in octal.
+    Mode,
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 3] = [
+const SEGMENTS: [(&str, &str, &str); 6] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
+    ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
+    ("name", TENANT_NAME_PATTERN, "The tenant."),
+    ("key", "^key_[0-9a-f]+$", "The `id` of the key."),
     ("other", "^sbx_[0-9a-f]{32}$", "The sandbox to compare with."),
     (
         "winner",
@@ -33,8 +53,18 @@ const SEGMENTS: [(&str, &str, &str); 3] = [
 impl Parameter {
     pub(super) fn query(name: &'static str, kind: QueryType, description: &'static str) -> Self {
         Self {
+            place: "query",
             name,
             kind,
+            description,
+        }
+    }
+
+    pub(super) fn header(name: &'static str, description: &'static str) -> Self {
+        Self {
+            place: "header",
+            name,
+            kind: QueryType::Text(HEADER_LEN_MAX),
             description,
         }
     }
@@ -47,11 +77,16 @@ impl Parameter {
                 "items": { "type": "string", "pattern": "^/" },
                 "maxItems": max,
             }),
+            QueryType::File => json!({ "type": "string", "minLength": 1, "maxLength": FILE_PATH_BYTES_MAX }),
+            QueryType::Word(words) => json!({ "type": "string", "enum": words }),
+            QueryType::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+            QueryType::Text(max) => json!({ "type": "string", "maxLength": max }),
+            QueryType::Mode => json!({ "type": "string", "pattern": "^0*[0-7]{1,4}$" }),
         };
         json!({
             "name": self.name,
-            "in": "query",
-            "required": false,
+            "in": self.place,
+            "required": matches!(self.kind, QueryType::File),
             "description": self.description,
             "schema": schema,
         })

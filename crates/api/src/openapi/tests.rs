@@ -10,7 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::schemas::Schemas;
 use super::{document, operations, parameters};
-use crate::{CreateRequest, ErrorCode, ExecRequest, ForkRequest};
+use crate::{
+    CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest, NewTenantRequest, PtyCreateRequest,
+    PtyInputRequest, PtyReadRequest, PtyResizeRequest, RotateRequest, SetTenantRequest,
+};
 use judge::accepts;
 
 /// Set to write what is generated instead of comparing it.
@@ -104,10 +107,18 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 3] = [
+const REQUESTS: [Request; 11] = [
     ("CreateRequest", |body| CreateRequest::parse(body).is_ok()),
     ("ExecRequest", |body| ExecRequest::parse(body).is_ok()),
     ("ForkRequest", |body| ForkRequest::parse(body).is_ok()),
+    ("PtyCreateRequest", |body| PtyCreateRequest::parse(body).is_ok()),
+    ("PtyInputRequest", |body| PtyInputRequest::parse(body).is_ok()),
+    ("PtyResizeRequest", |body| PtyResizeRequest::parse(body).is_ok()),
+    ("PtyReadRequest", |body| PtyReadRequest::parse(body).is_ok()),
+    ("NewTenantRequest", |body| NewTenantRequest::parse(body).is_ok()),
+    ("SetTenantRequest", |body| SetTenantRequest::parse(body).is_ok()),
+    ("NewKeyRequest", |body| NewKeyRequest::parse(body).is_ok()),
+    ("RotateRequest", |body| RotateRequest::parse(body).is_ok()),
 ];
 
 #[test]

@@ -52,6 +52,15 @@ pub(super) fn method_not_allowed(method: &Method, path: &str) -> Failed {
     Failed(ApiError::new(ErrorCode::MethodNotAllowed, text))
 }
 
+/// What is answered before the router takes nothing but this.
+pub(super) fn only_get(method: &Method, path: &str) -> Response {
+    let mut refused = method_not_allowed(method, path).into_response();
+    refused
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    refused
+}
+
 pub(super) fn no_sandbox() -> Failed {
     Failed(ApiError::new(ErrorCode::SandboxNotFound, "sandbox not found"))
 }

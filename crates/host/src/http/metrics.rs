@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::error::Failed;
+use super::error::{Failed, only_get};
 use crate::auth::Auth;
 use crate::host::Host;
 use crate::metrics::{CONTENT_TYPE, ProcessState};
@@ -69,8 +69,7 @@ impl Readers {
 
 pub(super) async fn answer(method: &Method, host: Option<&Arc<Host>>) -> Response {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let text = format!("{PATH} does not take {method}");
-        return Failed(ApiError::new(ErrorCode::MethodNotAllowed, text)).into_response();
+        return only_get(method, PATH);
     }
     let Some(host) = host else {
         let error = ApiError::new(ErrorCode::ShuttingDown, "the host is starting").retry_after(1);

@@ -4,22 +4,18 @@ use std::sync::Arc;
 
 use api::Capacity;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 
-use super::error::method_not_allowed;
+use super::error::only_get;
 use crate::host::Host;
 use crate::tenants::Caller;
 
 /// The official client wants the bare text `ok`.
 pub(super) fn healthz(method: &Method, host: Option<&Host>) -> Response {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refused = method_not_allowed(method, "/v1/healthz").into_response();
-        refused
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
-        return refused;
+        return only_get(method, "/v1/healthz");
     }
     let (status, text) = match host {
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting"),

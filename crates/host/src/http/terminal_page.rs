@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 
+use super::error::only_get;
+
 /// Nothing but what comes from here. `connect-src 'self'` includes WebSockets to this host (CSP level 3).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -47,7 +49,7 @@ pub(super) fn answer(method: &Method, path: &str) -> Option<Response> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let (_, kind, text) = FILES.iter().find(|(name, ..)| *name == path)?;
     if *method != Method::GET && *method != Method::HEAD {
-        return None;
+        return Some(only_get(method, path));
     }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use api::Method;
 
-use super::Daemon;
+use super::client::Connection;
+use super::{Daemon, OPERATOR};
 use crate::http::routed_paths;
 
 /// An id that fits every place in a path.
 const NOBODY: &str = "sbx_00000000000000000000000000000000";
 
-/// Served before the router, for everybody.
-const BEFORE_THE_ROUTER: [&str; 3] = ["/v1/healthz", "/openapi.json", "/docs"];
+/// Served before the router.
+const BEFORE_THE_ROUTER: [&str; 5] = ["/v1/healthz", "/openapi.json", "/docs", "/terminal", "/metrics"];
 
 fn filled(path: &str) -> String {
     let parts = path
@@ -27,7 +28,14 @@ async fn every_route_is_documented_and_every_documented_route_exists() {
     let paths: BTreeSet<&str> = routed_paths().into_iter().chain(BEFORE_THE_ROUTER).collect();
     for path in paths {
         // No route takes this method, and whoever refuses one says which there are.
-        let refused = super::client::request(daemon.address, "PROBE", &filled(path), "").await;
+        let headers = if path.starts_with("/v1/admin") {
+            format!("authorization: Bearer {OPERATOR}\r\n")
+        } else {
+            String::new()
+        };
+        let mut connection = Connection::open(daemon.address).await;
+        connection.send("PROBE", &filled(path), &headers, "").await;
+        let refused = connection.response().await;
         assert_eq!(
             (refused.status, refused.code().as_str()),
             (405, "method_not_allowed"),

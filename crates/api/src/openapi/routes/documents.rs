@@ -1,5 +1,6 @@
 //! The document itself and its page.
 
+use crate::error::ErrorCode;
 use crate::openapi::content::Content;
 use crate::openapi::operation::{Method, Operation};
 
@@ -17,5 +18,20 @@ pub(super) fn operations() -> Vec<Operation> {
                 "A page without scripts.",
                 Content::Text("text/html; charset=utf-8"),
             ),
+        Operation::new(
+            Method::Get,
+            "/terminal",
+            "get_terminal",
+            TAG,
+            "A terminal in the browser",
+        )
+        .open()
+        .describe("The page itself holds no secret; it asks for a sandbox and a key.")
+        .answers(
+            200,
+            "A page that opens a sandbox's terminal.",
+            Content::Text("text/html; charset=utf-8"),
+        )
+        .fails(&[ErrorCode::ForeignOrigin]),
     ]
 }

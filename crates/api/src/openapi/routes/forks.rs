@@ -27,7 +27,10 @@ pub(super) fn operations() -> Vec<Operation> {
                 ErrorCode::StateConflict,
                 ErrorCode::SandboxFailed,
                 ErrorCode::ForkFailed,
+                ErrorCode::TooManySandboxes,
+                ErrorCode::RateLimited,
                 ErrorCode::NoCapacity,
+                ErrorCode::HostBusy,
             ]),
         Operation::new(
             Method::Post,

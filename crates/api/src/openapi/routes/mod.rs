@@ -1,20 +1,32 @@
 //! All operations. One file for each kind of thing, in the order in which people meet them.
 
+mod admin;
+mod admin_keys;
 mod documents;
 mod execs;
+mod files;
 mod forks;
+mod ptys;
 mod sandboxes;
 mod status;
+mod usage;
 
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 5] = [
+pub(super) const TAGS: [(&str, &str); 9] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
+    ("terminals", "Programs on terminals of their own."),
+    ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    ("usage", "What tenants have used."),
     ("host", "What this host has and how it is."),
-    ("documents", "This description."),
+    ("documents", "This description, and a terminal for browsers."),
+    (
+        "admin",
+        "Tenants, keys and the audit log, for the operator alone.",
+    ),
 ];
 
 /// Every operation of every route, chapter by chapter.
@@ -23,9 +35,14 @@ pub fn operations() -> Vec<Operation> {
     [
         sandboxes::operations(),
         execs::operations(),
+        ptys::operations(),
+        files::operations(),
         forks::operations(),
+        usage::operations(),
         status::operations(),
         documents::operations(),
+        admin::operations(),
+        admin_keys::operations(),
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,7 @@ use crate::create::CreateRequest;
 use crate::error::ErrorCode;
 use crate::openapi::content::Content;
 use crate::openapi::operation::{Method, Operation, SERVER_TIMING};
+use crate::openapi::parameters::QueryType;
 use crate::sandbox::{CreatedSandbox, SandboxInfo, SandboxList};
 
 const TAG: &str = "sandboxes";
@@ -24,13 +25,18 @@ pub(super) fn operations() -> Vec<Operation> {
             .fails(&[
                 ErrorCode::UnknownTemplate,
                 ErrorCode::StateConflict,
+                ErrorCode::TooManySandboxes,
+                ErrorCode::RateLimited,
                 ErrorCode::NoCapacity,
+                ErrorCode::HostBusy,
                 ErrorCode::BootFailed,
                 ErrorCode::Internal,
             ]),
         Operation::new(Method::Get, "/v1/sandboxes", "list_sandboxes", TAG, "List sandboxes")
             .describe("Yours only, oldest first.")
-            .answers(200, "All of them.", Content::json::<SandboxList>()),
+            .query("usage", QueryType::Word(&["true", "false"]), "Add what each of them uses.")
+            .answers(200, "All of them.", Content::json::<SandboxList>())
+            .fails(&[ErrorCode::InvalidField]),
         Operation::new(Method::Get, "/v1/sandboxes/{id}", "get_sandbox", TAG, "Show a sandbox")
             .answers(200, "What is known of it.", Content::json::<SandboxInfo>())
             .fails(&[ErrorCode::SandboxNotFound]),

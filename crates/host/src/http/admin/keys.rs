@@ -1,4 +1,4 @@
-//! `/v1/admin/keys`, `/v1/admin/keys/{id}` and `/v1/admin/keys/{id}/rotate`.
+//! `/v1/admin/keys`, `/v1/admin/keys/{key}` and `/v1/admin/keys/{key}/rotate`.
 
 use std::sync::Arc;
 use std::time::Duration;

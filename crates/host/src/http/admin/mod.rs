@@ -30,8 +30,8 @@ pub(super) fn routes() -> Routes {
             get(tenants::show).patch(tenants::set).delete(tenants::remove),
         )
         .route("/v1/admin/keys", get(keys::list).post(keys::create))
-        .route("/v1/admin/keys/{id}", delete(keys::revoke))
-        .route("/v1/admin/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/admin/keys/{key}", delete(keys::revoke))
+        .route("/v1/admin/keys/{key}/rotate", post(keys::rotate))
         .route("/v1/admin/usage", get(ledger::usage))
         .route("/v1/admin/audit", get(ledger::audit))
         .route("/v1/admin/store", get(ledger::store))

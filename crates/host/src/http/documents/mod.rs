@@ -4,11 +4,11 @@ mod page;
 
 use std::sync::LazyLock;
 
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
-use super::error::method_not_allowed;
+use super::error::only_get;
 
 static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| api::document().to_string().into());
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| page::render(&api::document()).into());
@@ -24,11 +24,7 @@ pub(super) fn answer(method: &Method, path: &str) -> Option<Response> {
         _ => return None,
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refused = method_not_allowed(method, path).into_response();
-        refused
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
-        return Some(refused);
+        return Some(only_get(method, path));
     }
     let headers = [
         (header::CONTENT_TYPE, media_type),

@@ -102,14 +102,16 @@ fn show(page: &mut String, path: &str, method: &str, operation: &Value) {
     }
     page.push_str("<table><caption>Answers</caption>");
     for (status, response) in fields(&operation["responses"]) {
-        let content = fields(&response["content"]).next();
-        let content = content.map_or(String::new(), |(media_type, media)| {
-            format!(
-                "<code>{}</code><br>{}",
-                escape(media_type),
-                kind(&media["schema"])
-            )
-        });
+        let content: Vec<String> = fields(&response["content"])
+            .map(|(media_type, media)| {
+                format!(
+                    "<code>{}</code><br>{}",
+                    escape(media_type),
+                    kind(&media["schema"])
+                )
+            })
+            .collect();
+        let content = content.join("<br>");
         let headers: String = fields(&response["headers"])
             .map(|(name, header)| {
                 format!(
