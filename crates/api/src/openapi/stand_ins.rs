@@ -6,13 +6,13 @@ use pod_types::{Limit, Tier};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-/// How a sandbox's id looks in a schema.
+/// Id of a sandbox.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, extend("pattern" = "^sbx_[0-9a-f]{32}$"))]
 #[expect(dead_code, reason = "it stands for another type in schemas only")]
 pub(crate) struct SandboxIdText(Cow<'static, str>);
 
-/// How a terminal's id looks in a schema.
+/// Id of a terminal.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, extend("pattern" = "^pty_[0-9a-f]{32}$"))]
 #[expect(dead_code, reason = "it stands for another type in schemas only")]

@@ -51,7 +51,7 @@ fn tenants() -> Vec<Operation> {
             )
             .json_body::<SetTenantRequest>(false, json!({ "tier": "scale", "limits": {} }))
             .answers(200, "It is changed.", Content::json::<TenantInfo>())
-            .fails(&[ErrorCode::TenantNotFound, ErrorCode::StateConflict])
+            .fails(&[ErrorCode::TenantNotFound])
             .fails(&STORE),
         Operation::new(Method::Delete, TENANT, "delete_tenant", TAG, "Remove a tenant")
             .operators()

@@ -70,7 +70,8 @@ fn read() -> Operation {
         .describe(
             "A file's content, or what is in a directory, sorted by name. Links are followed. Files that the kernel makes \
              up come without a length. A file that changes while it is sent breaks the connection off: what a response \
-             announces is whole. `HEAD` says the same without the content.",
+             announces is whole. `HEAD` says the same without the content. A 416 has \
+             `Content-Range: bytes */SIZE`.",
         )
         .query("stat", QueryType::Flag, "Tell about the file itself, as in a listing, instead of reading it.")
         .query("follow", QueryType::Flag, "With `stat`: about what a link leads to.")
@@ -112,6 +113,8 @@ fn read() -> Operation {
         .answers(304, "You have this version.", Content::Nothing)
         .with_header(ETAG)
         .with_header(LAST_MODIFIED)
+        .with_header(KIND)
+        .with_header(MODE)
         .fails(&[ErrorCode::PreconditionFailed, ErrorCode::RangeNotSatisfiable])
 }
 
