@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod config;
+#[cfg(test)]
 mod forks;
 mod help;
 mod image;
