@@ -104,7 +104,7 @@ def test_the_window_grows_with_the_terminal(cli: Cli, box: Sandbox) -> None:
 
 def test_vim_edits_a_file(cli: Cli, box: Sandbox) -> None:
     with person(cli, box.id, "--", "vim", "/root/poem.txt") as somebody:
-        somebody.sees("~ +\n")
+        somebody.sees(r"poem.txt. \[New")
         somebody.types("ifirst line\rsecond line\x1b")
         somebody.sees("second line")
         somebody.types("ggOtop line\x1b:wq\r")

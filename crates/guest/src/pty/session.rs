@@ -187,6 +187,8 @@ impl Session {
         if self.exit().is_some() {
             return;
         }
+        // So that it can neither exit of its own accord when it sees the others die, nor start new ones.
+        self.child.signal(Signal::STOP);
         // Twice, because what is found first may start others before it dies.
         for _ in 0..2 {
             signal_started(self.child.pid(), self.started, Signal::KILL);

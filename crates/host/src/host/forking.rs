@@ -54,11 +54,11 @@ pub(crate) enum ForkError {
 /// What a child starts with beside its VM.
 struct Heir {
     replay: Arc<Replay>,
-    line: Line,
+    reached: Reached,
 }
 
 /// The connection on which a child was told who it is.
-enum Line {
+enum Reached {
     Idle(AgentConnection),
     /// It follows the run that goes on in the child.
     Carried(AgentConnection, Scribe),
@@ -68,7 +68,7 @@ impl Heir {
     fn of_idle(succession: &Succession, connection: AgentConnection) -> Self {
         Self {
             replay: succession.heir(),
-            line: Line::Idle(connection),
+            reached: Reached::Idle(connection),
         }
     }
 
@@ -78,8 +78,8 @@ impl Heir {
         match asked.unwrap_or(Err(AgentError::Silent))? {
             Reply::Carried(carried) => {
                 let (replay, scribe) = succession.heir_of(carried);
-                let line = Line::Carried(connection, scribe);
-                Ok(Self { replay, line })
+                let reached = Reached::Carried(connection, scribe);
+                Ok(Self { replay, reached })
             }
             // The last run had just ended, or the next not begun: then it is the parent's.
             Reply::Failed(failure) if failure.code == FailureCode::NotFound => {
@@ -179,7 +179,7 @@ impl Host {
             } else {
                 Heir::of_idle(&succession, connection)
             };
-            Ok((id, vm, heir))
+            Ok::<_, ForkError>((id, vm, heir))
         });
         let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
         let children = raising.await?;
@@ -204,9 +204,9 @@ impl Host {
             };
             let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
-            let (idle, carried) = match heir.line {
-                Line::Idle(connection) => (Some(connection), None),
-                Line::Carried(connection, scribe) => (None, Some((connection, scribe))),
+            let (idle, carried) = match heir.reached {
+                Reached::Idle(connection) => (Some(connection), None),
+                Reached::Carried(connection, scribe) => (None, Some((connection, scribe))),
             };
             sandbox.be_born(vm.process.pid(), idle);
             let start = Start::Born(Box::new(vm));

@@ -1,5 +1,6 @@
 //! One short request to an agent, over a connection that is kept for the next.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use agent_proto::{FailureCode, PTY_WAIT_MS_MAX, PtyRead, PtyReply, PtyRequest, Reply, Request};
@@ -76,11 +77,22 @@ pub(super) async fn read(sandbox: &Sandbox, wanted: PtyRead) -> Result<Found, Pt
 
 /// Sends a request over a connection that has lain idle, or over a new one.
 pub(super) async fn send(sandbox: &Sandbox, request: Request) -> Result<AgentConnection, PtyError> {
+    send_all(sandbox, &[request]).await
+}
+
+/// The same for several at once, each of which costs no round trip of its own.
+pub(super) async fn send_all(sandbox: &Sandbox, requests: &[Request]) -> Result<AgentConnection, PtyError> {
+    let mut frames = Vec::new();
+    for request in requests {
+        let frame = request.encode().map_err(AgentError::Encode);
+        frames.extend(frame.map_err(PtyError::Agent)?);
+    }
     if let Some(mut connection) = sandbox.warm_connection() {
-        // The agent cannot have begun a request it has not got whole, so it may be sent again.
-        match connection.send(&request).await {
+        let mut sent = 0;
+        match poll_fn(|cx| connection.poll_send(cx, &frames, &mut sent)).await {
             Ok(()) => return Ok(connection),
-            Err(error @ AgentError::Encode(_)) => return Err(PtyError::Agent(error)),
+            // The agent may have begun what it has got.
+            Err(error) if sent > 0 => return Err(PtyError::Agent(error)),
             Err(_) => {}
         }
     }
@@ -89,7 +101,9 @@ pub(super) async fn send(sandbox: &Sandbox, request: Request) -> Result<AgentCon
     let mut connection = connected
         .unwrap_or(Err(AgentError::Silent))
         .map_err(PtyError::Agent)?;
-    connection.send(&request).await.map_err(PtyError::Agent)?;
+    let mut sent = 0;
+    let sending = poll_fn(|cx| connection.poll_send(cx, &frames, &mut sent)).await;
+    sending.map_err(PtyError::Agent)?;
     Ok(connection)
 }
 

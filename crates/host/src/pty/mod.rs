@@ -86,8 +86,7 @@ pub(crate) async fn create(
         directory: wanted.cwd,
         created_at_ms: clock::now_ms(),
     });
-    ask::done(sandbox, request).await?;
-    PtyStream::attach(sandbox, permit, id, 0).await
+    PtyStream::create(sandbox, permit, request, id).await
 }
 
 /// Follows a terminal from byte `since` on.

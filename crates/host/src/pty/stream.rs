@@ -12,7 +12,7 @@ use super::{PtyError, ask};
 use crate::agent::{AgentConnection, AgentError};
 use crate::sandbox::Sandbox;
 
-/// From the request until the agent has said that there is such a terminal.
+/// From the request until the agent has said that there is such a terminal; the official client waits 10 s for a new one.
 const ATTACH_BOUND: Duration = Duration::from_secs(9);
 /// The exit code where the VM is gone: as if the program had been killed by signal 9.
 const EXIT_VM_GONE: i32 = 137;
@@ -39,6 +39,8 @@ pub(crate) enum StreamEvent {
 pub(crate) struct PtyStream {
     sandbox: Arc<Sandbox>,
     connection: Option<AgentConnection>,
+    /// Whether the agent has said that it has attached.
+    is_attached: bool,
     /// Number of the next byte.
     next: u64,
     /// Output that waits until the gap before it has been told.
@@ -53,18 +55,33 @@ pub(super) fn permit(sandbox: &Sandbox) -> Result<OwnedSemaphorePermit, PtyError
 }
 
 impl PtyStream {
+    /// Creates and attaches in one round trip: on a busy emulated machine each may cost a second.
+    pub(super) async fn create(
+        sandbox: &Arc<Sandbox>,
+        permit: OwnedSemaphorePermit,
+        create: PtyRequest,
+        id: PtyId,
+    ) -> Result<Self, PtyError> {
+        let requests = [Request::Pty(create), attach_request(id, 0)];
+        let created = async {
+            let mut connection = ask::send_all(sandbox, &requests).await?;
+            match ask::hear(&mut connection).await? {
+                Reply::Done => Ok(connection),
+                reply => Err(ask::unexpected(reply, "PtyCreate")),
+            }
+        };
+        let connection = ask::within(ATTACH_BOUND, sandbox, created).await?;
+        Ok(Self::new(sandbox, permit, connection, 0))
+    }
+
     pub(super) async fn attach(
         sandbox: &Arc<Sandbox>,
         permit: OwnedSemaphorePermit,
         id: PtyId,
         since: u64,
     ) -> Result<Self, PtyError> {
-        let attach = Request::Pty(PtyRequest::Attach {
-            name: id.bytes(),
-            since,
-        });
         let attached = async {
-            let mut connection = ask::send(sandbox, attach).await?;
+            let mut connection = ask::send(sandbox, attach_request(id, since)).await?;
             match ask::hear(&mut connection).await? {
                 Reply::Done => Ok(connection),
                 reply => Err(ask::unexpected(reply, "PtyAttach")),
@@ -72,18 +89,45 @@ impl PtyStream {
         };
         let connection = ask::within(ATTACH_BOUND, sandbox, attached).await?;
         Ok(Self {
+            is_attached: true,
+            ..Self::new(sandbox, permit, connection, since)
+        })
+    }
+
+    fn new(
+        sandbox: &Arc<Sandbox>,
+        permit: OwnedSemaphorePermit,
+        connection: AgentConnection,
+        next: u64,
+    ) -> Self {
+        Self {
             sandbox: Arc::clone(sandbox),
             connection: Some(connection),
-            next: since,
+            is_attached: false,
+            next,
             held: None,
             _permit: permit,
-        })
+        }
     }
 
     /// `None` after the end. Nothing is lost when this is dropped before it is ready.
     pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         if let Some((seq, bytes)) = self.held.take() {
             return Some(self.output(seq, bytes));
+        }
+        if !self.is_attached {
+            match self.connection.as_mut()?.reply().await {
+                Ok(Reply::Done) => self.is_attached = true,
+                Ok(_) => {
+                    return Some(
+                        self.broken(AgentError::Unexpected {
+                            expected: "PtyAttach",
+                        })
+                        .await,
+                    );
+                }
+                Err(error) => return Some(self.broken(error).await),
+            }
         }
         let error = match self.connection.as_mut()?.reply().await {
             Ok(Reply::Pty(PtyReply::Output { seq, bytes })) if seq > self.next => {
@@ -130,6 +174,13 @@ impl PtyStream {
         self.connection = None;
         event
     }
+}
+
+fn attach_request(id: PtyId, since: u64) -> Request {
+    Request::Pty(PtyRequest::Attach {
+        name: id.bytes(),
+        since,
+    })
 }
 
 impl StreamEvent {

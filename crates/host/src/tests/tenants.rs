@@ -369,6 +369,8 @@ async fn keys_usage_and_the_audit_log_outlive_the_daemon() {
     )
     .await;
     assert_eq!(run.status, 200);
+    // Time is what is counted here, and a simulated sandbox would be over within less than a millisecond.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let (_, dir) = daemon.end().await;
     let daemon = Daemon::open(quick(), Simulation::default(), dir).await;
     let usage = call(&daemon, &key, "GET", "/v1/usage", "").await.json();

@@ -1,3 +1,5 @@
+//! Lines as they are written.
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

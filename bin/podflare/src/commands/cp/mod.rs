@@ -27,7 +27,7 @@ the source's own name; `dir/.` means what is in the directory.
 Examples:
   podflare cp data.csv sbx_…:                     to /root/data.csv
   podflare cp sbx_…:/var/log/app.log .            from there to here
-  podflare cp project sbx_…:work                  a whole directory; becomes /root/work, or /root/work/project
+  podflare cp project sbx_…:code                  a whole directory; becomes /root/code, or /root/code/project
   podflare cp sbx_…:out sbx_…:in                  from one sandbox to another
   tar c . | podflare cp - sbx_…:files.tar         from a pipe
   podflare cp sbx_…:result.json - | jq .          into a pipe";
