@@ -41,7 +41,7 @@ def test_the_daemon_takes_what_the_file_says_and_a_variable_goes_before_it(start
     text = '[hostd]\napi_keys = "pf_live_file"\nlog_format = "json"\nboot_only = true\n'
     daemon = start_with(text).wait_until_it_answers()
     assert (status(daemon, "pf_live_file"), status(daemon, "another")) == (200, 401)
-    assert "settings from" in [json.loads(line) for line in daemon.log.splitlines()][0]["fields"]["message"]
+    assert "settings from" in [json.loads(line) for line in daemon.log.splitlines()][0]["message"]
     assert "pf_live_file" not in daemon.log
     daemon = start_with(text, PODFLARE_API_KEYS="pf_live_variable").wait_until_it_answers()
     assert (status(daemon, "pf_live_variable"), status(daemon, "pf_live_file")) == (200, 401)

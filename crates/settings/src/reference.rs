@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 16] = [
+const EXAMPLES: [(&str, &str); 18] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -16,6 +16,8 @@ const EXAMPLES: [(&str, &str); 16] = [
     ("pool", "default=4"),
     ("pool_size", "4"),
     ("log", "info,host=debug"),
+    ("metrics_addr", "127.0.0.1:7071"),
+    ("metrics_key", "change-me"),
     ("api_keys", "pf_live_change_me"),
     ("region", "eu"),
     ("public_url", "https://podflare.example.com"),
