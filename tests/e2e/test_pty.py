@@ -34,7 +34,7 @@ def test_arguments_environment_directory_and_size_are_those_asked_for(box: Sandb
     pty, output = opened(box, ["python3", "-c", look], env={"COLOUR": "grün"}, cwd="/usr", cols=120, rows=40)
     assert pty.wait(timeout=WAIT_SECONDS) == 0
     assert output.text == "/usr grün os.terminal_size(columns=120, lines=40) True\r\n"
-    pty, output = opened(box, "stty size; trap 'stty size' WINCH; while :; do sleep 0.1; done", cols=91, rows=31)
+    pty, output = opened(box, "trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done", cols=91, rows=31)
     output.wait_for("31 91")
     pty.resize(cols=133, rows=44)
     output.wait_for("44 133")
