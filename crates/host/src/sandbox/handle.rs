@@ -159,6 +159,7 @@ impl Sandbox {
         if let Some(connection) = connection {
             self.keep_connection(connection);
         }
+        self.begin_slot();
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
     }
