@@ -38,6 +38,10 @@ use crate::processes::has_taken;
 const RESEED_SIGNAL: Signal = Signal::STKFLT;
 /// An answer takes milliseconds when Python gets to run Python code, in a slow machine some dozens.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// After which time it is signalled again, then after twice that, and so on. A signal that comes when Python has looked for
+/// signals and not yet begun to wait for its next request is noted and not acted on; the next one ends the wait. Machines
+/// are cloned at just that point when a fork follows a run.
+const NUDGE_AFTER: Duration = Duration::from_millis(5);
 /// How long a process that is to begin a run may take to answer what it was asked before.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 
@@ -108,6 +112,8 @@ impl Reseeding {
 impl State {
     /// Waits for the answer to the last request.
     fn wait(&mut self, child: &Child, deadline: Instant) -> Result<(), ReseedError> {
+        let mut patience = NUDGE_AFTER;
+        let mut nudge = Instant::now() + patience;
         loop {
             let mut answer = [0; 2];
             match recv(&self.socket, &mut answer, RecvFlags::DONTWAIT) {
@@ -123,14 +129,20 @@ impl State {
                 Err(Errno::AGAIN) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return Err(ReseedError::NotInTime);
+            }
+            if now >= nudge {
+                child.signal(RESEED_SIGNAL);
+                patience *= 2;
+                nudge = now + patience;
             }
             let mut fds = [
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(child, PollFlags::IN),
             ];
-            poll::wait(&mut fds, Some(deadline))?;
+            poll::wait(&mut fds, Some(deadline.min(nudge)))?;
             if fds[0].revents().is_empty() && !fds[1].revents().is_empty() {
                 return Err(ReseedError::Ended);
             }
