@@ -4,6 +4,7 @@ import base64
 import subprocess
 import sys
 import time
+from typing import Any
 
 import httpx
 import pytest

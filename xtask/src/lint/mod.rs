@@ -3,9 +3,12 @@
 mod layers;
 mod tidy;
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, execute, say};
+use crate::shell::{cargo, execute, root, say};
+use crate::venv;
 
 pub(crate) fn run() -> Result<()> {
     execute(&mut cargo(&["fmt", "--all", "--check"]))?;
@@ -19,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    check_python()?;
     let mut findings = layers::check()?;
     findings.extend(tidy::check()?);
     for finding in &findings {
@@ -28,4 +32,22 @@ pub(crate) fn run() -> Result<()> {
         bail!("{} findings", findings.len());
     }
     Ok(())
+}
+
+/// Python says that a name is missing only once it is used, which in a long test run is late.
+fn check_python() -> Result<()> {
+    execute(
+        Command::new(venv::python()?)
+            .args([
+                "-m",
+                "ruff",
+                "check",
+                "--quiet",
+                "--no-cache",
+                "--select",
+                "E9,F",
+                ".",
+            ])
+            .current_dir(root()),
+    )
 }
