@@ -22,7 +22,7 @@ use event_manager::{
 };
 use pod_types::ErrorChain;
 use thiserror::Error;
-use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, VmConfig};
+use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, ThawConfig, VmConfig};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::clone::{self, Birth};
@@ -247,6 +247,13 @@ impl MainLoop {
     /// Starts the VM of a snapshot, paused.
     fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
         let session = Session::restore(config, &self.sender, (&self.proc, &mut self.confinement))?;
+        self.adopt(session);
+        Ok(())
+    }
+
+    /// Starts a VM that was frozen, paused.
+    fn thaw(&mut self, config: &ThawConfig) -> Result<(), RestoreError> {
+        let session = Session::thaw(config, &self.sender, (&self.proc, &mut self.confinement))?;
         self.adopt(session);
         Ok(())
     }

@@ -32,10 +32,21 @@ impl Fingerprint {
         }
     }
 
-    /// Whether a VM with this fingerprint can go on here.
+    /// Whether a VM with this fingerprint can go on here, as a snapshot that costs little to make again.
     pub(crate) fn check(&self, kvm: &Kvm, tsc_khz: u32) -> Result<(), SnapshotError> {
+        self.compare(&self.here(kvm, tsc_khz)?)
+    }
+
+    /// Whether a VM with this fingerprint can go on here, where there is nothing else left of it: another build or kernel
+    /// is no hindrance. What KVM's structures hold is part of the kernel's interface, and what a kernel does not take is
+    /// refused piece by piece.
+    pub(crate) fn check_cpu(&self, kvm: &Kvm, tsc_khz: u32) -> Result<(), SnapshotError> {
+        self.compare_cpu(&self.here(kvm, tsc_khz)?)
+    }
+
+    fn here(&self, kvm: &Kvm, tsc_khz: u32) -> Result<Self, SnapshotError> {
         let here = GuestCpuid::new(kvm, Topology { cpus: self.vcpus });
-        self.compare(&Self {
+        Ok(Self {
             build: build(),
             kernel: kernel(),
             vcpus: self.vcpus,
@@ -57,6 +68,10 @@ impl Fingerprint {
                 ours: here.kernel.clone(),
             });
         }
+        self.compare_cpu(here)
+    }
+
+    fn compare_cpu(&self, here: &Self) -> Result<(), SnapshotError> {
         if !self.cpuid.is_same(&here.cpuid) {
             return Err(SnapshotError::Cpu);
         }
