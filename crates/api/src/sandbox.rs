@@ -115,6 +115,8 @@ impl SandboxList {
 pub enum SandboxState {
     Booting,
     Ready,
+    /// It is being written to disk, and is a space then.
+    Freezing,
     /// The VM is gone; the sandbox can only be deleted.
     Failed,
     Ending,
@@ -132,6 +134,8 @@ pub enum Source {
     Boot,
     /// Cloned from another sandbox.
     Fork,
+    /// Resumed from a space.
+    Space,
 }
 
 /// What a sandbox uses of its host, from counters that are at most a second old.

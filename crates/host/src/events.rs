@@ -7,6 +7,10 @@ pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
+pub(crate) const SANDBOX_FROZEN: &str = "sandbox_frozen";
+pub(crate) const SANDBOX_RESUMED: &str = "sandbox_resumed";
+pub(crate) const FREEZE_FAILED: &str = "freeze_failed";
+pub(crate) const RESUME_FAILED: &str = "resume_failed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
 pub(crate) const AGENT_CONNECTED: &str = "agent_connected";
@@ -17,13 +21,17 @@ pub(crate) const POOL: &str = "pool";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 14] = [
+pub(crate) const ALL: [&str; 18] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
     SANDBOX_FAILED,
     SANDBOX_DESTROYED,
+    SANDBOX_FROZEN,
+    SANDBOX_RESUMED,
+    FREEZE_FAILED,
+    RESUME_FAILED,
     VM_BOOTED,
     CLONE_READY,
     AGENT_CONNECTED,

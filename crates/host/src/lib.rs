@@ -33,6 +33,7 @@ mod nursery;
 mod pty;
 mod replay;
 mod sandbox;
+mod spaces;
 mod store;
 mod tenants;
 

@@ -27,6 +27,7 @@ pub(crate) fn state_name(state: SandboxState) -> &'static str {
     match state {
         SandboxState::Booting => "booting",
         SandboxState::Ready => "ready",
+        SandboxState::Freezing => "freezing",
         SandboxState::Failed => "failed",
         SandboxState::Ending => "ending",
     }
@@ -39,6 +40,7 @@ pub(crate) fn source_name(source: Source) -> &'static str {
         Source::Clone => "a clone of its template",
         Source::Boot => "a boot",
         Source::Fork => "a fork",
+        Source::Space => "a space",
     }
 }
 

@@ -3,8 +3,10 @@
 mod activity;
 mod creation;
 mod forking;
+mod freezing;
 mod marks;
 mod registry;
+mod resuming;
 mod room;
 mod turns;
 mod usage;
@@ -33,6 +35,7 @@ use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
@@ -44,8 +47,10 @@ use usage::UsageCache;
 pub(crate) use activity::Activity;
 pub(crate) use creation::CreateRefused;
 pub(crate) use forking::ForkError;
+pub(crate) use freezing::FreezeError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
+pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
 
 use turns::Turns;
@@ -60,6 +65,7 @@ pub struct Host {
     tenants: Arc<Tenants>,
     turns: Turns,
     data: DataDir,
+    spaces: Arc<Spaces>,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
@@ -86,6 +92,8 @@ pub(crate) struct Background {
 pub enum OpenError {
     #[error("cannot use the data directory")]
     DataDir(#[source] DataDirError),
+    #[error("cannot use the directory of frozen sandboxes")]
+    Spaces(#[source] std::io::Error),
     #[error("cannot open the database of tenants and keys")]
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
@@ -113,6 +121,7 @@ impl Host {
     /// The directory cannot be used, or belongs to another daemon.
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
+        let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
         let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
@@ -141,6 +150,7 @@ impl Host {
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
             data,
+            spaces,
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
@@ -178,6 +188,7 @@ impl Host {
                 pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
                 refills_at_once: pools.refills_at_once,
                 snapshots: self.data.snapshots().to_owned(),
+                spaces: Arc::clone(&self.spaces),
                 boot_deadline: self.config.timing.boot_deadline,
                 patience: self.config.timing.snapshot_patience,
                 tools: self.tools.clone(),
@@ -204,6 +215,10 @@ impl Host {
 
     pub(crate) fn tenants(&self) -> &Arc<Tenants> {
         &self.tenants
+    }
+
+    pub(crate) fn spaces(&self) -> &Arc<Spaces> {
+        &self.spaces
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -287,7 +302,7 @@ impl Host {
         for sandbox in self.registry().all().filter(counts) {
             match sandbox.info().state {
                 SandboxState::Booting => sandboxes.booting += 1,
-                SandboxState::Ready => sandboxes.ready += 1,
+                SandboxState::Ready | SandboxState::Freezing => sandboxes.ready += 1,
                 SandboxState::Failed => sandboxes.failed += 1,
                 SandboxState::Ending => {}
             }

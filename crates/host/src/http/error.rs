@@ -75,6 +75,9 @@ pub(super) fn run_refused(refused: RunRefused, sandbox: &Sandbox) -> Failed {
     let text = refused.to_string();
     Failed(match refused {
         RunRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+        RunRefused::Freezing => ApiError::new(ErrorCode::StateConflict, text)
+            .hint("it will be a space; resume that, and run this in the sandbox it becomes")
+            .retry_after(1),
         RunRefused::TooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
             .hint("wait for one of them to end")
             .retry_after(1),
@@ -141,7 +144,9 @@ impl From<ForkError> for Failed {
                 let text = refused.to_string();
                 match refused {
                     ForkRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-                    ForkRefused::TooMany => ApiError::new(ErrorCode::StateConflict, text).retry_after(1),
+                    ForkRefused::Freezing | ForkRefused::TooMany => {
+                        ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
+                    }
                     ForkRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
                     ForkRefused::Ended { .. } => return no_sandbox(),
                 }
@@ -168,14 +173,16 @@ impl From<MergeError> for Failed {
         Self(match refused {
             MergeRefused::Itself => ApiError::new(ErrorCode::InvalidField, text),
             MergeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-            MergeRefused::WinnerFailed { .. } => ApiError::new(ErrorCode::StateConflict, text),
+            MergeRefused::Freezing | MergeRefused::WinnerFailed { .. } => {
+                ApiError::new(ErrorCode::StateConflict, text)
+            }
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => return no_sandbox(),
         })
     }
 }
 
 /// The tenant has what it may have.
-fn over_quota(refused: &QuotaRefused) -> ApiError {
+pub(super) fn over_quota(refused: &QuotaRefused) -> ApiError {
     let (code, hint) = match refused {
         QuotaRefused::Never { .. } => (ErrorCode::TooManySandboxes, "ask for fewer at once"),
         QuotaRefused::TooMany { .. } => (ErrorCode::TooManySandboxes, "delete a sandbox first"),
@@ -188,7 +195,7 @@ fn over_quota(refused: &QuotaRefused) -> ApiError {
     }
 }
 
-fn host_busy(refused: TurnRefused) -> ApiError {
+pub(super) fn host_busy(refused: TurnRefused) -> ApiError {
     ApiError::new(ErrorCode::HostBusy, refused.to_string()).retry_after(NO_CAPACITY_RETRY_S)
 }
 
@@ -223,7 +230,7 @@ impl From<StoreError> for Failed {
     }
 }
 
-fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
+pub(super) fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
     let over = match no_room {
         NoRoom::OverBudget(over) => over,
         NoRoom::TooLittle(little) => {

@@ -21,7 +21,7 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, status,
+    admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, spaces, status,
     terminal_page, usage,
 };
 use crate::auth::Refusal;
@@ -167,6 +167,10 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/pty/{pty}/resize", post(pty::resize))
         .route("/v1/sandboxes/{id}/pty/{pty}/kill", post(pty::kill))
         .route("/v1/sandboxes/{id}/pty/{pty}/read", post(pty::read))
+        .route("/v1/sandboxes/{id}/freeze", post(spaces::freeze))
+        .route("/v1/spaces", get(spaces::list))
+        .route("/v1/spaces/{space}", get(spaces::show).delete(spaces::delete))
+        .route("/v1/spaces/{space}/resume", post(spaces::resume))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
         .merge(admin::routes())

@@ -25,6 +25,8 @@ mod replay;
 mod routes;
 mod sandboxes;
 mod server;
+mod space_errors;
+mod spaces;
 mod stall;
 mod status;
 mod terminal_page;

@@ -17,6 +17,7 @@ mod lag;
 mod process;
 mod recent;
 mod runs;
+mod spaces;
 mod state;
 mod vms;
 
@@ -35,6 +36,7 @@ pub(crate) use lag::measure_lag;
 pub(crate) use process::{ProcessState, cpu_time};
 pub(crate) use recent::Recent;
 pub(crate) use runs::{RunOutcome, Runs};
+pub(crate) use spaces::SpaceMetrics;
 pub(crate) use state::HostState;
 pub(crate) use vms::{Death, Role, Vms};
 
@@ -52,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) births: Births,
     pub(crate) runs: Runs,
     pub(crate) vms: Vms,
+    pub(crate) spaces: SpaceMetrics,
     /// How late timers of the runtime fire.
     pub(crate) lag: Histogram,
     /// Lines a guest would have put into the log, above its allowance.
@@ -71,6 +74,7 @@ impl Metrics {
             births: Births::new(&mut families, &templates),
             runs: Runs::new(&mut families),
             vms: Vms::new(&mut families),
+            spaces: SpaceMetrics::new(&mut families),
             lag: families.histogram(
                 "event_loop_lag_seconds",
                 "How late the daemon's timers fire",

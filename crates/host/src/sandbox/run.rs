@@ -426,11 +426,16 @@ fn epitaph(sandbox: &Sandbox) -> String {
         Phase::Failed { why } => format!("the sandbox has failed: {why}"),
         Phase::Ending { reason } | Phase::Gone { reason } => match reason {
             EndReason::Shutdown => "the host is shutting down, and the sandbox with it".to_owned(),
+            EndReason::Frozen => {
+                "the sandbox was frozen; what runs in it goes on when its space is resumed".to_owned()
+            }
             EndReason::Merged => "another sandbox has taken the place of this one".to_owned(),
             EndReason::Deleted | EndReason::Abandoned | EndReason::BootFailed => {
                 "the sandbox was deleted".to_owned()
             }
         },
-        Phase::Booting | Phase::Ready => "the connection to the sandbox was lost".to_owned(),
+        Phase::Booting | Phase::Ready | Phase::Freezing => {
+            "the connection to the sandbox was lost".to_owned()
+        }
     }
 }
