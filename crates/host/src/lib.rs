@@ -46,7 +46,7 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use config::{HostConfig, MemoryLimits, Pools, Timing};
+pub use config::{HostConfig, MemoryLimits, Pools, SpacesConfig, Timing};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve, serve_metrics};
 pub use memory::{Probe, memory_available_mib};

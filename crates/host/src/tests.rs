@@ -17,6 +17,7 @@ mod requests;
 mod runs;
 mod sandboxes;
 mod shares;
+mod spaces;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, TenantsConfig, Timing,
-    serve,
+    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, SpacesConfig, Templates,
+    TenantsConfig, Timing, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -64,6 +65,7 @@ struct Setup {
     boot: Boot,
     pools: Pools,
     tenants: TenantsConfig,
+    spaces: SpacesConfig,
 }
 
 /// Every sandbox is booted.
@@ -100,6 +102,7 @@ impl Default for Setup {
             boot: Boot::Normal,
             pools: no_pools(),
             tenants: TenantsConfig::default(),
+            spaces: SpacesConfig::default(),
         }
     }
 }
@@ -146,6 +149,7 @@ impl Daemon {
             },
             address: ([127, 0, 0, 1], 0).into(),
             tenants: setup.tenants,
+            spaces: setup.spaces,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

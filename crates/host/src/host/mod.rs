@@ -4,6 +4,7 @@ mod activity;
 mod creation;
 mod forking;
 mod freezing;
+mod keeping;
 mod marks;
 mod registry;
 mod resuming;
@@ -107,6 +108,8 @@ pub enum OpenError {
 pub struct ShutdownReport {
     /// Sandboxes that were ended.
     pub sandboxes: usize,
+    /// Those that were frozen instead, because their clients want them kept.
+    pub frozen: usize,
     /// Runs that were still in progress after the grace period.
     pub runs_cut: u32,
     /// VM processes that were left after all were ended; empty unless something is broken. They have been killed.
@@ -163,6 +166,8 @@ impl Host {
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background
+            .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
         Ok(host)
     }
 
@@ -350,7 +355,7 @@ impl Host {
     }
 
     /// Refuses new work, lets runs end within the grace period, then ends every sandbox. `hurry` cuts the grace short.
-    pub async fn shutdown(&self, hurry: impl Future<Output = ()>) -> ShutdownReport {
+    pub async fn shutdown(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> ShutdownReport {
         self.stopping.store(true, Ordering::Relaxed);
         self.background.stop.cancel();
         let grace = timeout(self.config.timing.shutdown_grace, self.activity.quiet());
@@ -359,6 +364,7 @@ impl Host {
             () = hurry => {}
         }
         let runs_cut = self.activity.runs();
+        let frozen = self.freeze_persistent().await;
         let sandboxes = self.registry().drain();
         for sandbox in &sandboxes {
             sandbox.leave_slot();
@@ -395,6 +401,7 @@ impl Host {
         }
         ShutdownReport {
             sandboxes: sandboxes.len(),
+            frozen,
             runs_cut,
             processes_left,
         }

@@ -116,7 +116,7 @@ impl Host {
                 Pressure::Critical => critical += 1,
             }
             let Some(host) = host.upgrade() else { return };
-            if critical > 0 && !host.squeeze() && critical > 1 {
+            if critical > 0 && !host.squeeze() && critical > 1 && !host.freeze_for_memory().await {
                 host.end_the_largest().await;
                 critical = 0;
             }

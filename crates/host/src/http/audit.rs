@@ -20,12 +20,16 @@ impl Deed {
         if matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
+        if let Some(rest) = path.strip_prefix("/v1/spaces/") {
+            return Self::of_space(method, rest);
+        }
         let mut parts = path.strip_prefix("/v1/sandboxes/")?.split('/');
         let target = parts.next()?.to_owned();
         let parts: Vec<&str> = parts.collect();
         let (action, detail) = match (method, parts.as_slice()) {
             (&Method::DELETE, []) => (Action::Delete, None),
             (_, ["exec"]) => (Action::Exec, None),
+            (_, ["freeze"]) => (Action::Freeze, None),
             (_, ["fork"]) => (Action::Fork, None),
             (_, ["merge_into", winner]) => (Action::Merge, Some((*winner).to_owned())),
             (_, ["pty"]) => (Action::Pty, None),
@@ -38,6 +42,20 @@ impl Deed {
             // What a client made up is cut to the length of an id.
             target: target.chars().take(64).collect(),
             detail: detail.map(|detail| detail.chars().take(64).collect()),
+        })
+    }
+
+    fn of_space(method: &Method, rest: &str) -> Option<Self> {
+        let (target, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let action = match (method, rest) {
+            (&Method::DELETE, "") => Action::DeleteSpace,
+            (_, "resume") => Action::Resume,
+            _ => return None,
+        };
+        Some(Self {
+            action,
+            target: target.chars().take(64).collect(),
+            detail: None,
         })
     }
 
@@ -82,7 +100,14 @@ mod tests {
             deed("PUT", "/v1/sandboxes/x/files"),
             Some((Action::Files, Some("PUT".to_owned())))
         );
+        assert_eq!(
+            deed("POST", "/v1/sandboxes/x/freeze"),
+            Some((Action::Freeze, None))
+        );
+        assert_eq!(deed("POST", "/v1/spaces/x/resume"), Some((Action::Resume, None)));
+        assert_eq!(deed("DELETE", "/v1/spaces/x"), Some((Action::DeleteSpace, None)));
         for (method, path) in [
+            ("GET", "/v1/spaces/x"),
             ("GET", "/v1/sandboxes/x"),
             ("POST", "/v1/sandboxes"),
             ("POST", "/v1/sandboxes/x/pty/p/input"),

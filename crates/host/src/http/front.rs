@@ -21,8 +21,8 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, spaces, status,
-    terminal_page, usage,
+    admin, audit, browser, diff, documents, exec, files, forks, frozen_hint, pty, replay, sandboxes, spaces,
+    status, terminal_page, usage,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -121,6 +121,7 @@ impl Api {
             return Failed(error).into_response();
         };
         let mut audit = None;
+        let mut asked_for = None;
         if path.starts_with(admin::PREFIX) {
             if !host.auth().is_operator(authorization) {
                 return admin::unauthorized(host).into_response();
@@ -134,10 +135,20 @@ impl Api {
             let caller = Caller::new(admitted, Some(remote));
             request.extensions_mut().insert(caller.account.tenant());
             request.extensions_mut().insert(caller.clone());
+            asked_for = frozen_hint::asked_for(&request).map(|id| (id, caller.account.tenant()));
+            if let Some((id, tenant)) = asked_for
+                && host.config().spaces.wake
+                && frozen_hint::wakes(&request)
+            {
+                host.wake(id, tenant).await;
+            }
             audit = audit::Deed::of(&request).map(|deed| (deed, caller));
         }
         // The router is always ready and never fails.
-        let Ok(response) = router.clone().call(request).await;
+        let Ok(mut response) = router.clone().call(request).await;
+        if let Some((id, tenant)) = asked_for {
+            response = frozen_hint::add(response, host, id, tenant);
+        }
         if let Some((deed, caller)) = audit {
             deed.note(host.tenants().audit(), &caller, &response);
         }

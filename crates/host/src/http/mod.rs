@@ -16,6 +16,7 @@ mod exec_body;
 mod files;
 mod forks;
 mod front;
+mod frozen_hint;
 mod metrics;
 mod patient;
 mod pty;

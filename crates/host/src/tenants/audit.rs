@@ -27,6 +27,9 @@ pub(crate) enum Action {
     Kill,
     Pty,
     Files,
+    Freeze,
+    Resume,
+    DeleteSpace,
 }
 
 /// Who calls.
@@ -71,6 +74,9 @@ impl Action {
             Self::Kill => "kill",
             Self::Pty => "pty",
             Self::Files => "files",
+            Self::Freeze => "freeze",
+            Self::Resume => "resume",
+            Self::DeleteSpace => "delete_space",
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod fork;
+pub(crate) mod freeze;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Rm(rm::Args),
     Inspect(inspect::Args),
     Fork(fork::Args),
+    Freeze(freeze::Args),
     Merge(merge::Args),
     Diff(diff::Args),
     Tree(tree::Args),
@@ -62,6 +64,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Exec(args) => exec::run(context, args),
         Command::Rm(args) => rm::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Freeze(args) => freeze::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),

@@ -1,0 +1,42 @@
+//! What an id stood for that is a space now: said where the sandbox is not found.
+
+use api::{ApiError, ErrorCode};
+use axum::body::Body;
+use axum::http::{Method, Request};
+use axum::response::{IntoResponse as _, Response};
+use pod_types::SandboxId;
+
+use super::error::Failed;
+use crate::auth::Tenant;
+use crate::host::Host;
+
+/// The sandbox that a request is about.
+pub(super) fn asked_for(request: &Request<Body>) -> Option<SandboxId> {
+    let rest = request.uri().path().strip_prefix("/v1/sandboxes/")?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// Adds to a response that there is no such sandbox which space it is, if it is one.
+pub(super) fn add(response: Response, host: &Host, sandbox: SandboxId, tenant: Tenant) -> Response {
+    if response.extensions().get() != Some(&ErrorCode::SandboxNotFound) {
+        return response;
+    }
+    let space = host.spaces().of_sandbox(sandbox, tenant);
+    match space {
+        None => response,
+        Some(space) => Failed(
+            ApiError::new(ErrorCode::SandboxNotFound, "sandbox not found").hint(format!(
+                "it was frozen; POST /v1/spaces/{space}/resume goes on with it"
+            )),
+        )
+        .into_response(),
+    }
+}
+
+/// Requests that have something to do in the sandbox, and so wake it where its host is set so.
+pub(super) fn wakes(request: &Request<Body>) -> bool {
+    request.method() != Method::DELETE
+        && ["/exec", "/pty", "/files", "/fork"]
+            .iter()
+            .any(|end| request.uri().path().ends_with(end))
+}
