@@ -10,6 +10,15 @@ use crate::openapi::{SandboxIdText, SpaceIdText};
 /// As for a creation.
 const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 
+/// How to freeze. `{}` and an empty body are legal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FreezeRequest {
+    /// Keep all memory that is not zeros, and not only what differs from the template's: larger and slower, and needs
+    /// nothing of the template but its disk image.
+    #[schemars(with = "Option<bool>")]
+    pub whole: bool,
+}
+
 /// How to go on with what was frozen. Every field is optional; `{}` and an empty body are legal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResumeRequest {
@@ -78,6 +87,19 @@ pub enum FreezeCause {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SpaceList {
     pub spaces: Vec<SpaceInfo>,
+}
+
+impl FreezeRequest {
+    /// Validates a body.
+    ///
+    /// # Errors
+    /// Names the field, what was expected there and what was found.
+    pub fn parse(body: &[u8]) -> Result<Self, InvalidRequest> {
+        let mut fields = Fields::parse(body)?;
+        Ok(Self {
+            whole: fields.flag("whole")?.unwrap_or(false),
+        })
+    }
 }
 
 impl ResumeRequest {

@@ -33,6 +33,7 @@ use crate::log;
 use crate::machine::RestoreError;
 use crate::proc::Proc;
 use crate::session::Session;
+use crate::snapshot;
 
 /// How long a process without a VM waits alone for a daemon.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -101,6 +102,7 @@ impl MainLoop {
 
     fn with(proc: Proc) -> Result<Self, RunError> {
         clone::prepare();
+        snapshot::ask_kernel();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
         let wake = events.wake().try_clone().map_err(RunError::Event)?;

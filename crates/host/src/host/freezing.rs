@@ -50,12 +50,6 @@ pub(crate) enum FreezeError {
     Ended,
 }
 
-/// Has the VM go on unless it was frozen.
-struct Standing {
-    sandbox: Arc<Sandbox>,
-    frozen: bool,
-}
-
 impl FreezeError {
     /// The host's disk is full, before or while it was written.
     pub(crate) fn is_disk_full(&self) -> bool {
@@ -77,13 +71,23 @@ impl Host {
         sandbox: &Arc<Sandbox>,
         cause: FreezeCause,
     ) -> Result<SpaceId, FreezeError> {
+        self.freeze_as(sandbox, cause, false).await
+    }
+
+    /// The same, also with all memory that could be had from the template.
+    pub(crate) async fn freeze_as(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        cause: FreezeCause,
+        whole: bool,
+    ) -> Result<SpaceId, FreezeError> {
         if self.is_stopping() && cause != FreezeCause::Shutdown {
             return Err(FreezeError::Stopping);
         }
         let (host, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         let freezing = self.owners.spawn(async move {
             let started = Instant::now();
-            let frozen = host.freeze_to_end(&sandbox, cause).await;
+            let frozen = host.freeze_or_go_on(&sandbox, cause, whole).await;
             match &frozen {
                 Ok(meta) => host.metrics().spaces.frozen(started.elapsed(), meta.bytes()),
                 Err(error) => {
@@ -101,24 +105,39 @@ impl Host {
         freezing.await.unwrap_or(Err(FreezeError::Ended))
     }
 
+    /// A sandbox that was not frozen is ready again when this returns, unless it has ended.
+    async fn freeze_or_go_on(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        cause: FreezeCause,
+        whole: bool,
+    ) -> Result<Arc<Meta>, FreezeError> {
+        self.admit_space(sandbox).await?;
+        let refused = sandbox.advance(Machine::begin_freeze);
+        refused.map_err(FreezeError::Refused)?;
+        let frozen = self.freeze_to_end(sandbox, cause, whole).await;
+        if frozen.is_err() {
+            let (told, goes_on) = oneshot::channel();
+            if sandbox.tell(Message::GoOn(told)).await {
+                // An owner that ends meanwhile drops the question.
+                let _ = goes_on.await;
+            }
+        }
+        frozen
+    }
+
     async fn freeze_to_end(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         cause: FreezeCause,
+        whole: bool,
     ) -> Result<Arc<Meta>, FreezeError> {
         let started = Instant::now();
-        self.admit_space(sandbox).await?;
-        let refused = sandbox.advance(Machine::begin_freeze);
-        refused.map_err(FreezeError::Refused)?;
-        let mut standing = Standing {
-            sandbox: Arc::clone(sandbox),
-            frozen: false,
-        };
         let id = SpaceId::random().map_err(FreezeError::Id)?;
         let spaces = Arc::clone(&self.spaces);
         let draft = on_disk(move || Draft::begin(&spaces, id)).await?;
         let mut succession = Succession::begin(&sandbox.replay, sandbox.runs() > 0);
-        let report = self.write_vm(sandbox, &draft).await?;
+        let report = self.write_vm(sandbox, &draft, whole).await?;
         let running = succession.look();
         let image = sandbox.spec.template.image().to_owned();
         let meta = self.describe_space(sandbox, (id, cause, running), &report);
@@ -129,9 +148,7 @@ impl Host {
         })
         .await?;
         // From here on it is the space that counts.
-        standing.frozen = true;
-        let known = self.registry().remove(sandbox.id(), sandbox.tenant);
-        if known.is_none_or(|known| !Arc::ptr_eq(&known, sandbox)) {
+        if !self.registry().forget(sandbox) {
             // Deleted meanwhile, and so is what became of it.
             self.remove_space(id, sandbox.tenant).await;
             return Err(FreezeError::Ended);
@@ -185,8 +202,13 @@ impl Host {
     }
 
     /// Has the VM written. One whose template's memory is not kept is written whole.
-    async fn write_vm(&self, sandbox: &Sandbox, draft: &Draft) -> Result<FreezeReport, FreezeError> {
-        let report = ask(sandbox, draft, false).await?;
+    async fn write_vm(
+        &self,
+        sandbox: &Sandbox,
+        draft: &Draft,
+        whole: bool,
+    ) -> Result<FreezeReport, FreezeError> {
+        let report = ask(sandbox, draft, whole).await?;
         match &report.base {
             Some(base) if self.spaces.template(base).is_none() => {
                 draft.again().map_err(FreezeError::Files)?;
@@ -262,18 +284,4 @@ async fn on_disk<T: Send + 'static>(
     done.map_err(io::Error::other)
         .and_then(|result| result)
         .map_err(FreezeError::Files)
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        if self.frozen {
-            return;
-        }
-        // The owner lets the VM go on, and says so; it may be ending, and then nobody has to.
-        let mailbox = self.sandbox.mailbox();
-        if let Err(error) = mailbox.try_send(Message::GoOn) {
-            let word = error.into_inner();
-            tokio::spawn(async move { drop(mailbox.send(word).await) });
-        }
-    }
 }

@@ -135,10 +135,10 @@ impl Api {
             let caller = Caller::new(admitted, Some(remote));
             request.extensions_mut().insert(caller.account.tenant());
             request.extensions_mut().insert(caller.clone());
-            asked_for = frozen_hint::asked_for(&request).map(|id| (id, caller.account.tenant()));
+            asked_for = frozen_hint::asked_for(request.uri().path()).map(|id| (id, caller.account.tenant()));
             if let Some((id, tenant)) = asked_for
                 && host.config().spaces.wake
-                && frozen_hint::wakes(&request)
+                && frozen_hint::wakes(request.uri().path())
             {
                 host.wake(id, tenant).await;
             }

@@ -1,8 +1,6 @@
 //! What an id stood for that is a space now: said where the sandbox is not found.
 
 use api::{ApiError, ErrorCode};
-use axum::body::Body;
-use axum::http::{Method, Request};
 use axum::response::{IntoResponse as _, Response};
 use pod_types::SandboxId;
 
@@ -11,8 +9,8 @@ use crate::auth::Tenant;
 use crate::host::Host;
 
 /// The sandbox that a request is about.
-pub(super) fn asked_for(request: &Request<Body>) -> Option<SandboxId> {
-    let rest = request.uri().path().strip_prefix("/v1/sandboxes/")?;
+pub(super) fn asked_for(path: &str) -> Option<SandboxId> {
+    let rest = path.strip_prefix("/v1/sandboxes/")?;
     rest.split('/').next()?.parse().ok()
 }
 
@@ -34,9 +32,8 @@ pub(super) fn add(response: Response, host: &Host, sandbox: SandboxId, tenant: T
 }
 
 /// Requests that have something to do in the sandbox, and so wake it where its host is set so.
-pub(super) fn wakes(request: &Request<Body>) -> bool {
-    request.method() != Method::DELETE
-        && ["/exec", "/pty", "/files", "/fork"]
-            .iter()
-            .any(|end| request.uri().path().ends_with(end))
+pub(super) fn wakes(path: &str) -> bool {
+    ["/exec", "/pty", "/files", "/fork"]
+        .iter()
+        .any(|end| path.ends_with(end))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, ErrorCode, FreezeCause, ResumeRequest, SpaceInfo, SpaceList};
+use api::{ApiError, ErrorCode, FreezeCause, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -25,7 +25,11 @@ pub(super) async fn freeze(
     request: Request<Body>,
 ) -> Result<Response, Failed> {
     let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
-    let id = host.freeze(&sandbox, FreezeCause::Request).await?;
+    let (head, content) = request.into_parts();
+    let wanted = FreezeRequest::parse(&body::read(&head.headers, content).await?)?;
+    let id = host
+        .freeze_as(&sandbox, FreezeCause::Request, wanted.whole)
+        .await?;
     let space = host.spaces().find(id, tenant).ok_or_else(no_space)?;
     let note = AuditNote {
         target: None,

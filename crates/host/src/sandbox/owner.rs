@@ -36,7 +36,7 @@ pub(crate) enum Message {
     /// Write the VM to these files. It stands still afterwards, also when that failed, until it ends or goes on.
     Freeze(FreezeFiles, oneshot::Sender<Result<FreezeReport, FreezeVmError>>),
     /// It was not frozen after all.
-    GoOn,
+    GoOn(oneshot::Sender<()>),
     /// The host takes the VM away, and why.
     Fail(String),
     End(EndReason),
@@ -173,12 +173,13 @@ async fn live(
                         break (Death::Silent, format!("the VM process did not freeze its VM: {why}"));
                     }
                 }
-                Some(Message::GoOn) => {
+                Some(Message::GoOn(told)) => {
                     if let Err(error) = vm::go_on(&mut vm).await {
                         let why = ErrorChain(&error).to_string();
                         break (Death::Silent, format!("the VM does not go on after it was not frozen: {why}"));
                     }
                     sandbox.advance(lifecycle::Machine::not_frozen);
+                    drop(told.send(()));
                 }
                 Some(Message::Fail(why)) => break (Death::HostMemory, why),
                 Some(Message::End(reason)) => return (reason, Remains::Vm(vm)),
@@ -228,7 +229,7 @@ pub(super) async fn asked_to_end(mailbox: &mut mpsc::Receiver<Message>) -> EndRe
                 Message::Stats(_)
                 | Message::Clone(..)
                 | Message::Freeze(..)
-                | Message::GoOn
+                | Message::GoOn(_)
                 | Message::Fail(_),
             ) => {}
             None => return EndReason::Shutdown,

@@ -113,10 +113,3 @@ impl Drop for Claim {
         }
     }
 }
-
-impl Spaces {
-    /// Whether there is a space of this id, whoever's it is.
-    pub(crate) fn has(&self, id: SpaceId) -> bool {
-        self.entries().contains_key(&id)
-    }
-}

@@ -37,9 +37,9 @@ use thiserror::Error;
 use crate::auth::Tenant;
 
 pub(crate) use claim::Claim;
-pub(crate) use draft::{Draft, FrozenFiles};
+pub(crate) use draft::Draft;
 pub(crate) use meta::{Meta, SavedTerms, Shape};
-pub(crate) use templates::{TemplateMemory, image_mark};
+pub(crate) use templates::image_mark;
 
 /// Ends of names of what is not a space.
 const NEW: &str = ".new";

@@ -1,5 +1,7 @@
 //! What a snapshot depends on outside of itself.
 
+use std::sync::OnceLock;
+
 use kvm_ioctls::Kvm;
 use serde::{Deserialize, Serialize};
 
@@ -95,13 +97,23 @@ fn build() -> String {
     )
 }
 
+/// The kernel that runs this process. Asked once, at the latest by [`ask_kernel`]: a confined process may not.
 fn kernel() -> String {
-    let name = rustix::system::uname();
-    format!(
-        "{} {}",
-        name.release().to_string_lossy(),
-        name.version().to_string_lossy()
-    )
+    static KERNEL: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let name = rustix::system::uname();
+        format!(
+            "{} {}",
+            name.release().to_string_lossy(),
+            name.version().to_string_lossy()
+        )
+    };
+    KERNEL.get_or_init(ask).clone()
+}
+
+/// To be called before the process is confined.
+pub(crate) fn ask_kernel() {
+    drop(kernel());
 }
 
 #[cfg(test)]

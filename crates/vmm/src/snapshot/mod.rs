@@ -29,7 +29,7 @@ use crate::legacy::SavedSerial;
 use crate::machine::VmState;
 use crate::memory::{self, GuestMemory};
 use crate::virtio::{DeviceError, DeviceState, TransportState};
-pub(crate) use fingerprint::Fingerprint;
+pub(crate) use fingerprint::{Fingerprint, ask_kernel};
 pub(crate) use format::{FormatError, Stored, decode, encode, read};
 pub(crate) use memory_file::{MemoryFileError, write as write_memory};
 

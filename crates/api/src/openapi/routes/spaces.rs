@@ -6,7 +6,7 @@ use crate::error::ErrorCode;
 use crate::openapi::content::Content;
 use crate::openapi::operation::{Method, Operation, SERVER_TIMING};
 use crate::sandbox::CreatedSandbox;
-use crate::space::{ResumeRequest, SpaceInfo, SpaceList};
+use crate::space::{FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
 
 const TAG: &str = "spaces";
 
@@ -24,6 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
              when all of it is on stable storage. A run in progress goes on when the space is resumed. A sandbox that could \
              not be frozen goes on as if nothing had been asked.",
         )
+        .json_body::<FreezeRequest>(false, json!({ "whole": false }))
         .answers(200, "The space.", Content::json::<SpaceInfo>())
         .fails(&[
             ErrorCode::SandboxNotFound,
