@@ -105,15 +105,17 @@ impl Vm {
             }
             Command::Thaw(config) => {
                 self.simulation.seen.thaws.fetch_add(1, Ordering::SeqCst);
-                let mut faults = self.simulation.faults.lock().unwrap();
-                if faults.unthawable > 0 {
-                    faults.unthawable -= 1;
-                    drop(faults);
+                let unfit = {
+                    let mut faults = self.simulation.faults.lock().unwrap();
+                    let unfit = faults.unthawable > 0;
+                    faults.unthawable = faults.unthawable.saturating_sub(1);
+                    unfit
+                };
+                if unfit {
                     let why = Outcome::Unusable("it was made for another CPU".to_owned());
                     send(&mut stream, reply(request.id, why)).await;
                     return None;
                 }
-                drop(faults);
                 let state = fs::read(config.space.join("state")).unwrap();
                 fs::write(&config.restore.console.log, "").unwrap();
                 (
