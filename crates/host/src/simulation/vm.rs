@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -301,9 +302,9 @@ impl Vm {
         }
         let mut files = given.into_iter().map(fs::File::from);
         let mut write = |bytes: &[u8]| {
-            let mut file = files.next().unwrap();
+            let file = files.next().unwrap();
             assert_eq!(file.metadata().unwrap().len(), 0);
-            file.write_all(bytes).unwrap();
+            file.write_all_at(bytes, 0).unwrap();
             bytes.len() as u64
         };
         let state = machine.memory.lock().unwrap().snapshot();

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 
+use rustix::fs::SeekFrom;
 use thiserror::Error;
 use vm_memory::{
     Bytes as _, GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap, MemoryRegionAddress,
@@ -59,6 +60,9 @@ struct Writer<'a> {
     at: u64,
     /// Compares with zeros, whatever lies under the regions.
     whole: bool,
+    /// The pages of a chunk now, and as they were: kept from chunk to chunk, since fresh memory costs a page fault a page.
+    now: Vec<u8>,
+    before: Vec<u8>,
 }
 
 /// Writes the pages that differ from what the VM was made of, which lies under the regions if it is not zeros. `overlay`
@@ -105,6 +109,8 @@ impl<'a> Writer<'a> {
             summer: Summer::new(),
             at: 0,
             whole,
+            now: vec![0; CHUNK_PAGES * PAGE],
+            before: vec![0; CHUNK_PAGES * PAGE],
         }
     }
 
@@ -117,8 +123,9 @@ impl<'a> Writer<'a> {
         let mut base = 0;
         for region in memory.iter() {
             let candidates = candidates(region, base)?;
-            for (index, chunk) in candidates.chunks(CHUNK_PAGES).enumerate() {
-                self.chunk(region, base, index * CHUNK_PAGES, chunk)?;
+            for group in runs::groups(&candidates, CHUNK_PAGES) {
+                let first = group.start;
+                self.group(region, base, first, candidates.get(group).unwrap_or_default())?;
             }
             base += u32::try_from(candidates.len()).unwrap_or(u32::MAX);
         }
@@ -128,32 +135,24 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Looks at some pages of a region, the first of which is `first` there; `base` is the number of the region's first.
-    fn chunk(
+    /// Looks at pages of a region, the first of which is `first` there; `base` is the number of the region's first. Pages
+    /// between candidates are read, too, so there are only few of them.
+    fn group(
         &mut self,
         region: &GuestRegionMmap,
         base: u32,
         first: usize,
         candidates: &[bool],
     ) -> Result<(), DeltaError> {
-        let (Some(from), Some(last)) = (
-            candidates.iter().position(|is| *is),
-            candidates.iter().rposition(|is| *is),
-        ) else {
-            return Ok(());
-        };
-        let candidates = candidates.get(from..=last).unwrap_or_default();
-        let offset = ((first + from) * PAGE) as u64;
-        let mut now = vec![0; candidates.len() * PAGE];
+        let offset = (first * PAGE) as u64;
+        let len = candidates.len() * PAGE;
+        let now = self.now.get_mut(..len).unwrap_or_default();
         region
-            .read_slice(&mut now, MemoryRegionAddress(offset))
+            .read_slice(now, MemoryRegionAddress(offset))
             .map_err(DeltaError::Guest)?;
-        let before = if self.whole {
-            None
-        } else {
-            content_before(region, offset, now.len())?
-        };
-        let mut changes = compare(&now, before.as_deref(), candidates);
+        let before = self.before.get_mut(..len).unwrap_or_default();
+        let known = !self.whole && content_before(region, offset, before)?;
+        let mut changes = compare(now, known.then_some(before), candidates);
         runs::join(&mut changes);
         let mut stored = 0;
         while let Some(start) = changes
@@ -172,7 +171,7 @@ impl<'a> Writer<'a> {
             self.summer.add(bytes);
             stored = end;
         }
-        let page = u32::try_from(first + from).unwrap_or(u32::MAX);
+        let page = u32::try_from(first).unwrap_or(u32::MAX);
         runs::append(&mut self.delta, base.saturating_add(page), &changes);
         Ok(())
     }
@@ -202,20 +201,26 @@ fn candidates(
     Ok(candidates)
 }
 
-/// What the VM was made of at a place; nothing where that was zeros.
-fn content_before(region: &GuestRegionMmap, offset: u64, len: usize) -> Result<Option<Vec<u8>>, DeltaError> {
+/// Reads what the VM was made of at a place. False where that was zeros.
+fn content_before(region: &GuestRegionMmap, offset: u64, before: &mut [u8]) -> Result<bool, DeltaError> {
     let Some(file) = region.file_offset() else {
-        return Ok(None);
+        return Ok(false);
     };
-    let mut before = vec![0; len];
+    let start = file.start() + offset;
+    match rustix::fs::seek(file.file(), SeekFrom::Data(start)) {
+        Ok(data) if data < start + before.len() as u64 => {}
+        // A hole, up to the end or beyond.
+        Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(false),
+        Err(error) => return Err(DeltaError::Base(error.into())),
+    }
     file.file()
-        .read_exact_at(&mut before, file.start() + offset)
+        .read_exact_at(before, start)
         .map_err(DeltaError::Base)?;
-    Ok(Some(before))
+    Ok(true)
 }
 
-fn compare(now: &[u8], before: Option<&[u8]>, candidates: &[bool]) -> Vec<Change> {
-    let zeros = [0; PAGE];
+fn compare(now: &[u8], before: Option<&mut [u8]>, candidates: &[bool]) -> Vec<Change> {
+    let (zeros, before) = ([0; PAGE], before.map(|before| &*before));
     let page = |index: usize, now: &[u8]| {
         let was = before.map_or(Some(&zeros[..]), |before| {
             before.get(index * PAGE..(index + 1) * PAGE)

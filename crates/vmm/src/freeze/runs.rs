@@ -1,5 +1,7 @@
 //! Which pages of memory have changed: runs of pages, numbered through all of RAM.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::layout::PAGE_BYTES;
@@ -41,6 +43,20 @@ impl Run {
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.count) * PAGE_BYTES
     }
+}
+
+/// Where candidates lie, with gaps no longer than may be stored along with them; at most so many pages at a time.
+pub(super) fn groups(candidates: &[bool], pages_max: usize) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (page, _) in candidates.iter().enumerate().filter(|(_, is)| **is) {
+        match groups.last_mut() {
+            Some(group) if page - group.end <= GAP_MAX && page + 1 - group.start <= pages_max => {
+                group.end = page + 1;
+            }
+            _ => groups.push(page..page + 1),
+        }
+    }
+    groups
 }
 
 /// Stores short gaps along with what is around them.
@@ -125,6 +141,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn groups_hold_every_candidate_once_and_little_else(
+            candidates in proptest::collection::vec(proptest::bool::weighted(0.2), 0..400), pages_max in 1..40_usize,
+        ) {
+            let groups = groups(&candidates, pages_max);
+            let mut next = 0;
+            for group in &groups {
+                prop_assert!(group.start >= next && group.len() <= pages_max && candidates[group.start]);
+                prop_assert!(candidates[next..group.start].iter().all(|is| !is));
+                next = group.end;
+            }
+            prop_assert!(candidates[next..].iter().all(|is| !is));
+        }
+
         #[test]
         fn joining_stores_every_changed_page_and_little_more(changes in proptest::collection::vec(change(), 0..600)) {
             let mut joined = changes.clone();

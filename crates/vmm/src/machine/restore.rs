@@ -101,6 +101,8 @@ pub(super) struct Parts {
     pub(super) overlay: Vec<Run>,
     pub(super) disk: File,
     pub(super) origin: Option<Origin>,
+    /// It will run, and not only be cloned: what every guest touches first is made ready for it.
+    pub(super) runs: bool,
 }
 
 impl Prepared {
@@ -124,6 +126,7 @@ impl Prepared {
             overlay: Vec::new(),
             disk,
             origin: Some(Origin { id, working_set }),
+            runs: false,
         };
         Self::rebuild(config, events, parts, Fingerprint::check)
     }
@@ -141,6 +144,7 @@ impl Prepared {
             overlay,
             disk,
             origin,
+            runs,
         } = parts;
         let Document {
             id: _,
@@ -172,6 +176,10 @@ impl Prepared {
         vm.clock.apply(&fd).map_err(state_error)?;
         for ((index, cpu), state) in (0..).zip(&cpus).zip(&vm.cpus) {
             state.apply(cpu).map_err(cpu_error(index))?;
+        }
+        let set = origin.as_ref().and_then(|origin| origin.working_set.as_ref());
+        if let (true, Some(set), Some(cpu)) = (runs, set, cpus.first()) {
+            working_set::map_for_guest(set, &memory, cpu);
         }
 
         let console = Console::create(&config.console, None).map_err(|source| {

@@ -36,6 +36,7 @@ impl Prepared {
             overlay,
             disk,
             origin,
+            runs: true,
         };
         Self::rebuild(restore, events, parts, Fingerprint::check_cpu)
     }
