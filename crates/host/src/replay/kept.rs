@@ -28,7 +28,16 @@ struct Kept {
     last: u64,
     speaking: bool,
     chunks: Vec<KeptChunk>,
-    unfinished: Option<(u64, [u64; 2], Vec<u8>, Vec<u8>)>,
+    unfinished: Option<Unfinished>,
+}
+
+/// Lines that were not finished: of which run, how far it had come, and what was written of them.
+#[derive(Serialize, Deserialize)]
+struct Unfinished {
+    run: u64,
+    whole: [u64; 2],
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,8 +64,12 @@ impl Succession {
             last: self.last,
             speaking: self.speaking,
             chunks: chunks.collect(),
-            unfinished: unfinished
-                .map(|(run, whole, stdout, stderr)| (*run, pair(*whole), stdout.clone(), stderr.clone())),
+            unfinished: unfinished.map(|(run, whole, stdout, stderr)| Unfinished {
+                run: *run,
+                whole: pair(*whole),
+                stdout: stdout.clone(),
+                stderr: stderr.clone(),
+            }),
         };
         // Numbers and text, which have a form in JSON.
         serde_json::to_vec(&kept).unwrap_or_default()
@@ -82,7 +95,7 @@ impl Succession {
         }
         let unfinished = kept
             .unfinished
-            .map(|(run, whole, stdout, stderr)| (run, offsets(whole), stdout, stderr));
+            .map(|of| (of.run, offsets(of.whole), of.stdout, of.stderr));
         Ok(Self {
             parent: Arc::new(Replay::default()),
             asked: 0,

@@ -179,7 +179,7 @@ async fn live(
                         break (Death::Silent, format!("the VM does not go on after it was not frozen: {why}"));
                     }
                     sandbox.advance(lifecycle::Machine::not_frozen);
-                    drop(told.send(()));
+                    let _ = told.send(());
                 }
                 Some(Message::Fail(why)) => break (Death::HostMemory, why),
                 Some(Message::End(reason)) => return (reason, Remains::Vm(vm)),

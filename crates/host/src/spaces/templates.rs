@@ -33,7 +33,8 @@ impl Spaces {
     pub(crate) fn keep_template(&self, vm: &Path, working_set: Option<&Path>) -> io::Result<()> {
         let mut file = File::open(vm.join(MEMORY))?;
         let mut id = [0; ID_BYTES];
-        file.seek(SeekFrom::End(-(ID_BYTES as i64)))?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(ID_BYTES as u64)))?;
         file.read_exact(&mut id)?;
         let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         let dir = self.dir.join(TEMPLATES).join(digits);
