@@ -9,6 +9,7 @@
 
 mod fields;
 
+mod change;
 mod create;
 mod diff;
 mod exec;
@@ -39,6 +40,7 @@ pub use capacity::{
     Bucket, Capacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState, RecentMinute, RunCapacity,
     SandboxCounts,
 };
+pub use change::{ChangeRequest, Wish};
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
 #[cfg(any(test, feature = "fuzzing"))]

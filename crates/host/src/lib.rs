@@ -27,6 +27,7 @@ mod diff;
 mod files;
 mod happenings;
 mod host;
+mod lifetimes;
 mod memory;
 mod metrics;
 mod nursery;

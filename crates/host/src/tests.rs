@@ -7,6 +7,7 @@ mod documents;
 mod exposition;
 mod files;
 mod forks;
+mod lifetimes;
 mod log_lines;
 mod metrics;
 mod pools;

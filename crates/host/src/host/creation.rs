@@ -247,6 +247,7 @@ impl Host {
         match birth.await {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
+                sandbox.touch();
                 self.happened(&sandbox, Happening::Created);
                 Ok(sandbox)
             }
@@ -298,8 +299,9 @@ impl Host {
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),
-            timeout_seconds: Some(limits.lifetime_s(request.timeout_seconds)),
-            idle_timeout_seconds: Some(limits.idle_s(request.idle_timeout_seconds)),
+            born: self.scheduler.uptime().now(),
+            timeout_seconds: limits.lifetime_s(request.timeout_seconds),
+            idle_timeout_seconds: limits.idle_s(request.idle_timeout_seconds),
             persistent: request.persistent && limits.persistent,
         };
         Ok((spec, terms))
@@ -318,6 +320,7 @@ impl Host {
             replay: draft.replay,
             mailbox,
             activity: Arc::clone(&self.activity),
+            uptime: self.scheduler.uptime().clone(),
             metrics: Arc::clone(self.metrics()),
         });
         (Arc::new(sandbox), messages)
@@ -348,6 +351,8 @@ impl Host {
             return Err(CreateRefused::Stopping);
         }
         registry.add(Arc::clone(sandbox), parent);
+        drop(registry);
+        self.watch(sandbox);
         let account = Arc::clone(&sandbox.account);
         account.owner_begins();
         let life = async move {

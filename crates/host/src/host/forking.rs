@@ -157,7 +157,7 @@ impl Host {
         let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
         marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
-        let created_at_ms = clock::now_ms();
+        let (created_at_ms, born) = (clock::now_ms(), self.scheduler.uptime().now());
         let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
@@ -189,6 +189,7 @@ impl Host {
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
+                born,
                 ..parent.title().terms
             };
             let draft = Draft {
@@ -254,13 +255,9 @@ impl Host {
         self.tools
             .happenings
             .tell_as(winner, &new, Happening::Merged { into });
-        old.leave_slot();
-        let mailbox = old.mailbox();
-        // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
-        if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {
-            let word = error.into_inner();
-            self.owners.spawn(async move { drop(mailbox.send(word).await) });
-        }
+        self.dismiss(&old, EndReason::Merged);
+        // Its terms are the loser's now.
+        self.watch(&new);
         marks.mark("swap");
         births.merged();
         births.stages(Operation::Merge, marks.spans());

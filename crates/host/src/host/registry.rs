@@ -86,6 +86,7 @@ impl Registry {
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => MergeError::Unknown,
             other => MergeError::Refused(other),
         })?;
+        new.touch();
         new.rename(Title {
             id: loser,
             terms: old.title().terms,

@@ -25,6 +25,7 @@ impl Deed {
         let parts: Vec<&str> = parts.collect();
         let (action, detail) = match (method, parts.as_slice()) {
             (&Method::DELETE, []) => (Action::Delete, None),
+            (&Method::PATCH, []) => (Action::Change, None),
             (_, ["exec"]) => (Action::Exec, None),
             (_, ["fork"]) => (Action::Fork, None),
             (_, ["merge_into", winner]) => (Action::Merge, Some((*winner).to_owned())),

@@ -13,6 +13,7 @@ mod documents;
 mod error;
 mod exec;
 mod exec_body;
+mod fates;
 mod files;
 mod forks;
 mod front;

@@ -106,6 +106,7 @@ pub(crate) async fn list(sandbox: &Sandbox) -> Result<Vec<PtyInfo>, PtyError> {
 
 pub(crate) async fn input(sandbox: &Sandbox, id: PtyId, bytes: Vec<u8>) -> Result<(), PtyError> {
     let name = id.bytes();
+    sandbox.touch();
     ask::done(sandbox, PtyRequest::Input { name, bytes }).await
 }
 
@@ -114,6 +115,7 @@ pub(crate) async fn resize(sandbox: &Sandbox, id: PtyId, wanted: PtyResizeReques
         columns: wanted.cols,
         rows: wanted.rows,
     };
+    sandbox.touch();
     ask::done(
         sandbox,
         PtyRequest::Resize {
@@ -125,6 +127,7 @@ pub(crate) async fn resize(sandbox: &Sandbox, id: PtyId, wanted: PtyResizeReques
 }
 
 pub(crate) async fn kill(sandbox: &Sandbox, id: PtyId) -> Result<(), PtyError> {
+    sandbox.touch();
     ask::done(sandbox, PtyRequest::Kill { name: id.bytes() }).await
 }
 
@@ -142,6 +145,10 @@ pub(crate) async fn read(
         wait_ms: wanted.timeout_ms,
     };
     let read = ask::read(sandbox, request).await?;
+    // Who waits in vain does not use it, as one who is attached to a silent terminal does not.
+    if !read.bytes.is_empty() {
+        sandbox.touch();
+    }
     Ok(PtyReadAnswer {
         next_seq: read.seq.saturating_add(read.bytes.len() as u64),
         data_b64: STANDARD.encode(&read.bytes),

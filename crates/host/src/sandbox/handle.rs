@@ -1,6 +1,7 @@
 //! What everybody who holds a sandbox can see of it and do to it.
 //!
-//! The phase is changed by the owner task alone. Runs are admitted here, under a lock held for a few instructions:
+//! The phase is changed by the owner task alone, but for the end of one whose time has run out, which is decided where
+//! runs are admitted, so that none comes between. Runs are admitted here, under a lock held for a few instructions:
 //! passing each through the owner's mailbox would cost every exec two task switches.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,18 +9,23 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
-use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
+use lifecycle::{
+    Ancestry, Expiry, ForkRefused, Lifetime, Machine, MergeRefused, Moment, Phase, RunRefused, Use,
+};
 use pod_types::SandboxId;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
 use super::owner::Message;
 use super::tally::Tally;
+use super::uses::Uses;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
+use crate::clock;
 use crate::events;
 use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
+use crate::lifetimes::{Alarm, Uptime};
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
 use crate::pty::PtySlots;
@@ -44,8 +50,10 @@ pub(crate) struct Spec {
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch, for people.
     pub(crate) created_at_ms: u64,
+    /// The same, for counting.
+    pub(crate) born: Moment,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) idle_timeout_seconds: Option<u64>,
     pub(crate) persistent: bool,
@@ -81,6 +89,7 @@ pub(crate) struct Beginning {
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) uptime: Uptime,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -110,6 +119,9 @@ pub(crate) struct Sandbox {
     pub(super) last_words: OnceLock<String>,
     mailbox: mpsc::Sender<Message>,
     activity: Arc<Activity>,
+    pub(super) uses: Uses,
+    /// When it is looked at whether its time has run out.
+    alarm: Mutex<Option<Alarm<Self>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
     allowance: Allowance,
@@ -147,6 +159,8 @@ impl Sandbox {
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
             activity: beginning.activity,
+            uses: Uses::new(beginning.uptime),
+            alarm: Mutex::default(),
             metrics: beginning.metrics,
             tally: Tally::default(),
             allowance: Allowance::default(),
@@ -160,6 +174,7 @@ impl Sandbox {
             self.keep_connection(connection);
         }
         self.begin_slot();
+        self.touch();
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
     }
@@ -181,6 +196,12 @@ impl Sandbox {
         drop(slot);
     }
 
+    /// Replaces the one before.
+    pub(crate) fn set_alarm(&self, alarm: Option<Alarm<Self>>) {
+        let before = std::mem::replace(&mut *lock(&self.alarm), alarm);
+        drop(before);
+    }
+
     /// The process of its VM, while there is one.
     pub(crate) fn vmm_pid(&self) -> Option<u32> {
         let pid = self.vmm_pid.load(Ordering::Relaxed);
@@ -198,6 +219,7 @@ impl Sandbox {
 
     pub(crate) fn begin_fork(self: &Arc<Self>) -> Result<ForkTicket, ForkRefused> {
         self.machine(Machine::begin_fork)?;
+        self.touch();
         Ok(ForkTicket {
             sandbox: Arc::clone(self),
         })
@@ -217,6 +239,7 @@ impl Sandbox {
         let slot = self.account.begin_run();
         let slot = slot.map_err(|max| RunRefused::TenantTooMany { max })?;
         self.machine(Machine::begin_run)?;
+        self.touch();
         self.activity.begin_run();
         self.replay.ask();
         self.account.usage().exec();
@@ -286,6 +309,10 @@ impl Sandbox {
     pub(crate) fn info(&self) -> SandboxInfo {
         let (phase, runs) = self.machine(|machine| (machine.phase().clone(), machine.runs()));
         let Title { id, terms } = self.title();
+        let (now_ms, now) = (clock::now_ms(), self.uptime().now());
+        // What people see follows the time of day; what is counted does not.
+        let shown = |moment: Moment| (now_ms + moment.since(now)).saturating_sub(now.since(moment));
+        let (lifetime, usage) = (terms.lifetime(), self.usage());
         SandboxInfo {
             id,
             state: state_of(&phase),
@@ -296,6 +323,12 @@ impl Sandbox {
             created_at_ms: terms.created_at_ms,
             timeout_seconds: terms.timeout_seconds,
             idle_timeout_seconds: terms.idle_timeout_seconds,
+            expires_at_ms: lifetime.ends().map(shown),
+            idle_expires_at_ms: lifetime.idle_ends(usage).map(shown),
+            last_active_at_ms: Some(match usage {
+                Use::Now => now_ms,
+                Use::Until(last) => shown(last),
+            }),
             persistent: terms.persistent,
             egress: self.spec.egress,
             vmm_pid: self.vmm_pid(),
@@ -357,13 +390,34 @@ impl Sandbox {
         result
     }
 
-    fn machine<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
+    pub(super) fn machine<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
         work(&mut lock(&self.machine))
+    }
+}
+
+impl Terms {
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            born: self.born,
+            life_s: self.timeout_seconds,
+            idle_s: self.idle_timeout_seconds,
+        }
+    }
+
+    /// One of its two times, in seconds; 0 where there is none.
+    pub(crate) fn seconds(&self, which: Expiry) -> u64 {
+        let seconds = match which {
+            Expiry::Lifetime => self.timeout_seconds,
+            Expiry::Idle => self.idle_timeout_seconds,
+        };
+        seconds.unwrap_or_default()
     }
 }
 
 impl Drop for RunTicket {
     fn drop(&mut self) {
+        // Before it counts as idle again.
+        self.sandbox.touch();
         self.sandbox.machine(Machine::end_run);
         self.sandbox.activity.end_run();
         self.sandbox.replay.tell();
@@ -372,6 +426,7 @@ impl Drop for RunTicket {
 
 impl Drop for ForkTicket {
     fn drop(&mut self) {
+        self.sandbox.touch();
         self.sandbox.machine(Machine::end_fork);
     }
 }

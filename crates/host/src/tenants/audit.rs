@@ -20,6 +20,7 @@ const QUEUE: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Create,
+    Change,
     Delete,
     Exec,
     Fork,
@@ -64,6 +65,7 @@ impl Action {
     fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
+            Self::Change => "change",
             Self::Delete => "delete",
             Self::Exec => "exec",
             Self::Fork => "fork",
