@@ -1,7 +1,8 @@
 //! One method for each route of the API.
 
 use api::{
-    Capacity, CreateRequest, CreatedSandbox, Diff, ExecRequest, ForkRequest, Forked, SandboxInfo, SandboxList,
+    Capacity, ChangeRequest, CreateRequest, CreatedSandbox, Diff, ExecRequest, ForkRequest, Forked,
+    SandboxInfo, SandboxList,
 };
 use pod_types::SandboxId;
 
@@ -91,6 +92,16 @@ impl Client {
         let path = format!("/v1/sandboxes/{id}");
         self.transport
             .json(Call::new("GET", &path, "looking at a sandbox"), NOTHING)
+    }
+
+    /// Gives a sandbox other terms, and shows what it has then.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn change(&self, id: SandboxId, change: &ChangeRequest) -> Result<SandboxInfo, ClientError> {
+        let path = format!("/v1/sandboxes/{id}");
+        let call = Call::new("PATCH", &path, "changing a sandbox");
+        self.transport.json(call, Some(change))
     }
 
     /// Destroys a sandbox. One that is gone already is no error.

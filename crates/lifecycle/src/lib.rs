@@ -21,6 +21,8 @@
 //! How long one may live, and how long nobody may use it, is its [lifetime](Lifetime); what is to be looked at when, the
 //! [agenda](Agenda). Moments are told, never asked for.
 //!
+//! States that one can be rolled back to are its [bookmarks](Bookmarks).
+//!
 //! What a tenant may have is its [quota](Quota); whose call is next, when there are more than the host can serve, says the
 //! [fair queue](FairQueue).
 //!
@@ -29,6 +31,7 @@
 
 mod agenda;
 mod ancestry;
+mod bookmarks;
 mod bucket;
 mod fair;
 mod lifetime;
@@ -39,6 +42,7 @@ mod quota;
 
 pub use agenda::{Agenda, Entry};
 pub use ancestry::Ancestry;
+pub use bookmarks::{BOOKMARK_NAME_MAX, BookmarkRefused, Bookmarks};
 pub use bucket::{Bucket, Rate};
 pub use fair::{FairQueue, QueueFull};
 pub use lifetime::{Expiry, Lifetime, Moment, TooShort, Use, Verdict, Wish};

@@ -37,6 +37,8 @@ pub enum EndReason {
     BootFailed,
     /// One of its two times has run out.
     Expired(Expiry),
+    /// Under its id there is again what it was at a checkpoint.
+    RolledBack,
     /// The host daemon stops.
     Shutdown,
 }
@@ -183,6 +185,18 @@ impl Machine {
             Phase::Booting => Err(MergeRefused::Booting),
             Phase::Failed { why } => Err(MergeRefused::WinnerFailed { why: why.clone() }),
             Phase::Ending { .. } | Phase::Gone { .. } => Err(MergeRefused::WinnerEnded),
+        }
+    }
+
+    /// Whether an earlier state may take its place. One that has failed may be saved this way.
+    ///
+    /// # Errors
+    /// It is not there yet, or not any more.
+    pub fn may_roll_back(&self) -> Result<(), ForkRefused> {
+        match &self.phase {
+            Phase::Ready | Phase::Failed { .. } => Ok(()),
+            Phase::Booting => Err(ForkRefused::Booting),
+            Phase::Ending { reason } | Phase::Gone { reason } => Err(ForkRefused::Ended { reason: *reason }),
         }
     }
 

@@ -58,7 +58,7 @@ impl Happening {
             EndReason::Deleted | EndReason::Expired(_) | EndReason::Shutdown => {
                 Some(Self::Destroyed { reason })
             }
-            EndReason::Merged | EndReason::Abandoned | EndReason::BootFailed => None,
+            EndReason::Merged | EndReason::RolledBack | EndReason::Abandoned | EndReason::BootFailed => None,
         }
     }
 }

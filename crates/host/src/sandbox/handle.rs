@@ -202,6 +202,18 @@ impl Sandbox {
         drop(before);
     }
 
+    /// A client has sent so many bytes to it: code, input, a file.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.touch_if(bytes > 0);
+        self.account.usage().received(bytes);
+    }
+
+    /// It has sent so many bytes to a client: events, output, a file.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.touch_if(bytes > 0);
+        self.account.usage().sent(bytes);
+    }
+
     /// The process of its VM, while there is one.
     pub(crate) fn vmm_pid(&self) -> Option<u32> {
         let pid = self.vmm_pid.load(Ordering::Relaxed);

@@ -205,7 +205,7 @@ impl RunStream {
     /// For the client; the sandbox's replay has them, too.
     pub(crate) fn take_events(&mut self) -> Bytes {
         let events = self.scribe.take();
-        self.sandbox.account.usage().sent(events.len());
+        self.sandbox.sent(events.len());
         events
     }
 
@@ -444,6 +444,7 @@ fn epitaph(sandbox: &Sandbox) -> String {
                 let after_s = sandbox.title().terms.seconds(which);
                 format!("the sandbox has ended: {}", Fate { which, after_s })
             }
+            EndReason::RolledBack => "the sandbox was rolled back to a checkpoint".to_owned(),
             EndReason::Merged => "another sandbox has taken the place of this one".to_owned(),
             EndReason::Deleted | EndReason::Abandoned | EndReason::BootFailed => {
                 "the sandbox was deleted".to_owned()

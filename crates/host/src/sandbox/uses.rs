@@ -42,6 +42,13 @@ impl Sandbox {
         self.uses.touch();
     }
 
+    /// The same if something has moved: who waits in vain does not use it.
+    pub(super) fn touch_if(&self, moved: bool) {
+        if moved {
+            self.touch();
+        }
+    }
+
     /// It is used from now on.
     pub(crate) fn in_use(self: &Arc<Self>) -> InUse {
         self.touch();

@@ -3,11 +3,13 @@
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod extend;
 pub(crate) mod fork;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
 pub(crate) mod rm;
+pub(crate) mod set;
 pub(crate) mod tree;
 
 use api::CreateRequest;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "delete")]
     Rm(rm::Args),
     Inspect(inspect::Args),
+    Set(set::Args),
+    Extend(extend::Args),
     Fork(fork::Args),
     Merge(merge::Args),
     Diff(diff::Args),
@@ -62,6 +66,8 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Exec(args) => exec::run(context, args),
         Command::Rm(args) => rm::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Set(args) => set::run(context, args),
+        Command::Extend(args) => extend::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),
