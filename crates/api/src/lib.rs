@@ -10,6 +10,7 @@
 mod fields;
 
 mod change;
+mod checkpoint;
 mod create;
 mod diff;
 mod exec;
@@ -41,6 +42,9 @@ pub use capacity::{
     SandboxCounts,
 };
 pub use change::{ChangeRequest, Wish};
+pub use checkpoint::{
+    Checkpoint, CheckpointList, CheckpointRequest, CheckpointState, RollbackRequest, RolledBack,
+};
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
 #[cfg(any(test, feature = "fuzzing"))]

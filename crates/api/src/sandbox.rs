@@ -4,6 +4,7 @@ use pod_types::SandboxId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
 use crate::fields::InvalidRequest;
 use crate::openapi::SandboxIdText;
 
@@ -79,6 +80,9 @@ pub struct SandboxInfo {
     #[serde(default)]
     #[schemars(with = "Vec<SandboxIdText>")]
     pub children: Vec<SandboxId>,
+    /// States that it can be rolled back to, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<Checkpoint>,
     /// Forks that lie between its VM and one made from a template. A merge puts another VM under an id.
     #[serde(default)]
     pub generation: u32,
@@ -141,6 +145,8 @@ pub enum Source {
     Boot,
     /// Cloned from another sandbox.
     Fork,
+    /// Cloned from a checkpoint of the sandbox.
+    Rollback,
 }
 
 /// What a sandbox uses of its host, from counters that are at most a second old.

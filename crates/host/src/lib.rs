@@ -23,6 +23,7 @@ mod storage;
 mod vm;
 
 mod budget;
+mod checkpoints;
 mod diff;
 mod files;
 mod happenings;

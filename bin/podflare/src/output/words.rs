@@ -51,6 +51,7 @@ pub(crate) fn source_name(source: Source) -> &'static str {
         Source::Clone => "a clone of its template",
         Source::Boot => "a boot",
         Source::Fork => "a fork",
+        Source::Rollback => "a checkpoint",
     }
 }
 

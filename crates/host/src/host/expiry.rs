@@ -43,6 +43,8 @@ impl Host {
         sandbox.set_alarm(Some(self.scheduler.set(at, sandbox)));
     }
 
+    // Where an idle sandbox that is `persistent` is to be frozen instead (`Host::freeze`): in `look_at`, before `expire`. What
+    // cannot be frozen goes on living, and is watched from then on as if it had been used.
     fn look_at(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         match sandbox.verdict() {
             Verdict::Over(which) => self.expire(sandbox, which),

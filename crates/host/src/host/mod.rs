@@ -1,6 +1,7 @@
 //! All sandboxes of this host: who exists, who may, and the end of all of them.
 
 mod activity;
+mod checkpointing;
 mod creation;
 mod expiry;
 mod forking;
@@ -44,6 +45,7 @@ use registry::Registry;
 use usage::UsageCache;
 
 pub(crate) use activity::Activity;
+pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;

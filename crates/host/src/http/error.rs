@@ -186,7 +186,7 @@ impl From<MergeError> for Failed {
 }
 
 /// The tenant has what it may have.
-fn over_quota(refused: &QuotaRefused) -> ApiError {
+pub(super) fn over_quota(refused: &QuotaRefused) -> ApiError {
     let (code, hint) = match refused {
         QuotaRefused::Never { .. } => (ErrorCode::TooManySandboxes, "ask for fewer at once"),
         QuotaRefused::TooMany { .. } => (ErrorCode::TooManySandboxes, "delete a sandbox first"),
@@ -199,7 +199,7 @@ fn over_quota(refused: &QuotaRefused) -> ApiError {
     }
 }
 
-fn host_busy(refused: TurnRefused) -> ApiError {
+pub(super) fn host_busy(refused: TurnRefused) -> ApiError {
     ApiError::new(ErrorCode::HostBusy, refused.to_string()).retry_after(NO_CAPACITY_RETRY_S)
 }
 
@@ -234,7 +234,7 @@ impl From<StoreError> for Failed {
     }
 }
 
-fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
+pub(super) fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
     let over = match no_room {
         NoRoom::OverBudget(over) => over,
         NoRoom::TooLittle(little) => {

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use hyper::body::Incoming;
 use pod_types::SandboxId;
 use tower::Service as _;
@@ -21,8 +21,8 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, diff, documents, exec, fates, files, forks, pty, replay, sandboxes, status,
-    terminal_page, usage,
+    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, pty, replay, sandboxes,
+    status, terminal_page, usage,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -164,6 +164,15 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/replay", get(replay::replay))
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
+        .route(
+            "/v1/sandboxes/{id}/checkpoints",
+            post(checkpoints::create).get(checkpoints::list),
+        )
+        .route(
+            "/v1/sandboxes/{id}/checkpoints/{checkpoint}",
+            delete(checkpoints::delete),
+        )
+        .route("/v1/sandboxes/{id}/rollback", post(checkpoints::roll_back))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/files", files::routes())
         .route("/v1/sandboxes/{id}/files/watch", files::watch_route())

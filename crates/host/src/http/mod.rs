@@ -8,6 +8,7 @@ mod admin;
 mod audit;
 mod body;
 mod browser;
+mod checkpoints;
 mod diff;
 mod documents;
 mod error;

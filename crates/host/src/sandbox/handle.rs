@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
-use lifecycle::{
-    Ancestry, Expiry, ForkRefused, Lifetime, Machine, MergeRefused, Moment, Phase, RunRefused, Use,
-};
+use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Moment, Phase, RunRefused, Use};
 use pod_types::SandboxId;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -21,6 +19,7 @@ use super::tally::Tally;
 use super::uses::Uses;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
+use crate::checkpoints::Checkpoints;
 use crate::clock;
 use crate::events;
 use crate::files::PER_SANDBOX_MAX;
@@ -79,13 +78,15 @@ pub(crate) struct Origin {
 /// What a sandbox begins with.
 pub(crate) struct Beginning {
     pub(crate) title: Title,
-    /// Its tenant's room for it.
-    pub(crate) slot: Slot,
+    /// Its tenant's room for it; `None` for one that takes another's place, with the room of that.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) account: Arc<Account>,
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
     pub(crate) runs_max: u32,
     pub(crate) replay: Arc<Replay>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) activity: Arc<Activity>,
@@ -104,6 +105,8 @@ pub(crate) struct Sandbox {
     pub(crate) files: VmFiles,
     /// What its runs have said. It goes with the VM, whatever that is known as.
     pub(crate) replay: Arc<Replay>,
+    /// They go with the id through rollbacks, and with the VM through merges.
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Changed under the registry's lock only, so that what is found under an id has it.
     title: Mutex<Title>,
     machine: Mutex<Machine>,
@@ -140,15 +143,15 @@ pub(crate) struct ForkTicket {
 
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        let account = Arc::clone(beginning.slot.account());
         Self {
-            tenant: account.tenant(),
-            account,
-            slot: Mutex::new(Some(beginning.slot)),
+            tenant: beginning.account.tenant(),
+            account: beginning.account,
+            slot: Mutex::new(beginning.slot),
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
             replay: beginning.replay,
+            checkpoints: beginning.checkpoints,
             title: Mutex::new(beginning.title),
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
@@ -214,6 +217,17 @@ impl Sandbox {
         self.account.usage().sent(bytes);
     }
 
+    /// Takes over the room of another.
+    pub(crate) fn take_slot(&self, other: &Self) {
+        let slot = lock(&other.slot).take();
+        *lock(&self.slot) = slot;
+    }
+
+    pub(crate) fn describe_checkpoints(&self) -> Vec<api::Checkpoint> {
+        let all = self.checkpoints.all().into_iter();
+        all.map(|checkpoint| checkpoint.describe()).collect()
+    }
+
     /// The process of its VM, while there is one.
     pub(crate) fn vmm_pid(&self) -> Option<u32> {
         let pid = self.vmm_pid.load(Ordering::Relaxed);
@@ -235,6 +249,11 @@ impl Sandbox {
         Ok(ForkTicket {
             sandbox: Arc::clone(self),
         })
+    }
+
+    /// Whether an earlier state may take its place.
+    pub(crate) fn may_roll_back(&self) -> Result<(), ForkRefused> {
+        self.machine(|machine| machine.may_roll_back())
     }
 
     /// Whether `winner` may take its place.
@@ -346,6 +365,7 @@ impl Sandbox {
             vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
+            checkpoints: self.describe_checkpoints(),
             generation: self.origin.generation,
             source: Some(self.origin.source),
             running_execs: runs,
@@ -404,25 +424,6 @@ impl Sandbox {
 
     pub(super) fn machine<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
         work(&mut lock(&self.machine))
-    }
-}
-
-impl Terms {
-    pub(crate) fn lifetime(&self) -> Lifetime {
-        Lifetime {
-            born: self.born,
-            life_s: self.timeout_seconds,
-            idle_s: self.idle_timeout_seconds,
-        }
-    }
-
-    /// One of its two times, in seconds; 0 where there is none.
-    pub(crate) fn seconds(&self, which: Expiry) -> u64 {
-        let seconds = match which {
-            Expiry::Lifetime => self.timeout_seconds,
-            Expiry::Idle => self.idle_timeout_seconds,
-        };
-        seconds.unwrap_or_default()
     }
 }
 

@@ -418,13 +418,19 @@ fn connecting(sandbox: &Sandbox) -> Stage {
 impl Sandbox {
     /// What a program ends with whose sandbox has ended.
     pub(crate) fn exit_code(&self) -> i32 {
-        match self.phase() {
-            Phase::Ending { reason } | Phase::Gone { reason } => match reason {
-                EndReason::Expired(_) => EXIT_TIME_OVER,
-                _ => EXIT_VM_GONE,
-            },
-            _ => EXIT_VM_GONE,
+        if self.has_expired() {
+            EXIT_TIME_OVER
+        } else {
+            EXIT_VM_GONE
         }
+    }
+
+    /// It has ended because its time had run out.
+    pub(crate) fn has_expired(&self) -> bool {
+        let (Phase::Ending { reason } | Phase::Gone { reason }) = self.phase() else {
+            return false;
+        };
+        matches!(reason, EndReason::Expired(_))
     }
 
     /// After a connection has broken: why the sandbox is gone, if it is.

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use lifecycle::{Machine, Moment, Use, Verdict};
+use lifecycle::{Expiry, Lifetime, Machine, Moment, Use, Verdict};
 
-use super::handle::Sandbox;
+use super::handle::{Sandbox, Terms};
 use crate::lifetimes::Uptime;
 
 #[derive(Debug)]
@@ -33,6 +33,25 @@ impl Uses {
 
     pub(super) fn touch(&self) {
         self.last_ms.store(self.uptime.now().ms(), Ordering::Relaxed);
+    }
+}
+
+impl Terms {
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            born: self.born,
+            life_s: self.timeout_seconds,
+            idle_s: self.idle_timeout_seconds,
+        }
+    }
+
+    /// One of its two times, in seconds; 0 where there is none.
+    pub(crate) fn seconds(&self, which: Expiry) -> u64 {
+        let seconds = match which {
+            Expiry::Lifetime => self.timeout_seconds,
+            Expiry::Idle => self.idle_timeout_seconds,
+        };
+        seconds.unwrap_or_default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! `podflare sandbox`: sandboxes that stay until they are removed.
 
+pub(crate) mod checkpoint;
+pub(crate) mod checkpoints;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod exec;
@@ -9,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
 pub(crate) mod rm;
+pub(crate) mod rollback;
 pub(crate) mod set;
 pub(crate) mod tree;
 
@@ -34,6 +37,9 @@ pub(crate) enum Command {
     Fork(fork::Args),
     Merge(merge::Args),
     Diff(diff::Args),
+    Checkpoint(checkpoint::Args),
+    Rollback(rollback::Args),
+    Checkpoints(checkpoints::Args),
     Tree(tree::Args),
 }
 
@@ -71,6 +77,9 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),
+        Command::Checkpoint(args) => checkpoint::run(context, args),
+        Command::Rollback(args) => rollback::run(context, args),
+        Command::Checkpoints(args) => checkpoints::run(context, args),
         Command::Tree(args) => tree::run(context, &args),
     }
 }
