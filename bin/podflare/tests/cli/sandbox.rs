@@ -170,7 +170,7 @@ fn inspect_shows_what_the_host_knows() {
 
 #[test]
 fn a_missing_key_says_where_to_give_it() {
-    let host = client::scripted::Scripted::start(|_| {
+    let host = Scripted::start(|_| {
         Answer::new(
             401,
             r#"{"error":"missing Authorization: Bearer <key>","code":"missing_key"}"#,
