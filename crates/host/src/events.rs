@@ -5,7 +5,10 @@ pub(crate) const HTTP_REQUEST: &str = "http_request";
 pub(crate) const SANDBOX_CREATED: &str = "sandbox_created";
 pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
+pub(crate) const SANDBOX_ROLLED_BACK: &str = "sandbox_rolled_back";
+pub(crate) const CHECKPOINT_MADE: &str = "checkpoint_made";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
+pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
 pub(crate) const SANDBOX_FROZEN: &str = "sandbox_frozen";
 pub(crate) const SANDBOX_RESUMED: &str = "sandbox_resumed";
@@ -21,12 +24,15 @@ pub(crate) const POOL: &str = "pool";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 18] = [
+pub(crate) const ALL: [&str; 21] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
+    SANDBOX_ROLLED_BACK,
+    CHECKPOINT_MADE,
     SANDBOX_FAILED,
+    SANDBOX_EXPIRED,
     SANDBOX_DESTROYED,
     SANDBOX_FROZEN,
     SANDBOX_RESUMED,

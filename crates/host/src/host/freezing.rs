@@ -113,7 +113,12 @@ impl Host {
         whole: bool,
     ) -> Result<Arc<Meta>, FreezeError> {
         self.admit_space(sandbox).await?;
-        let refused = sandbox.advance(Machine::begin_freeze);
+        let begin = match cause {
+            FreezeCause::Request | FreezeCause::Shutdown => Machine::begin_freeze,
+            // Nobody asked for it, so it is in nobody's way.
+            FreezeCause::Idle | FreezeCause::Memory => Machine::begin_freeze_unless_used,
+        };
+        let refused = sandbox.advance(begin);
         refused.map_err(FreezeError::Refused)?;
         let frozen = self.freeze_to_end(sandbox, cause, whole).await;
         if frozen.is_err() {
@@ -157,7 +162,7 @@ impl Host {
         let happening = Happening::Frozen {
             space: id.to_string(),
         };
-        self.tools.happenings.tell(sandbox, happening);
+        self.happened(sandbox, happening);
         tracing::info!(
             event = events::SANDBOX_FROZEN,
             sandbox_id = %sandbox.id(),

@@ -1,7 +1,9 @@
 //! All sandboxes of this host: who exists, who may, and the end of all of them.
 
 mod activity;
+mod checkpointing;
 mod creation;
+mod expiry;
 mod forking;
 mod freezing;
 mod keeping;
@@ -32,6 +34,7 @@ use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
 use crate::happenings::Happening;
+use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
@@ -46,7 +49,9 @@ use registry::Registry;
 use usage::UsageCache;
 
 pub(crate) use activity::Activity;
+pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
+pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
 pub(crate) use freezing::FreezeError;
 pub(crate) use marks::Marks;
@@ -75,6 +80,8 @@ pub struct Host {
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
     activity: Arc<Activity>,
+    pub(crate) scheduler: Arc<Scheduler<Sandbox>>,
+    obituaries: Obituaries,
     owners: TaskTracker,
     background: Background,
     vms_made: AtomicU64,
@@ -157,6 +164,8 @@ impl Host {
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
+            scheduler: Scheduler::new(Uptime::default()),
+            obituaries: Obituaries::default(),
             owners: TaskTracker::new(),
             background,
             vms_made: AtomicU64::new(0),
@@ -168,6 +177,7 @@ impl Host {
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
         host.background
             .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
+        host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
 

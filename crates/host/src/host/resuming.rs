@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
-use super::creation::Draft;
+use super::creation::{Draft, Place};
 use super::room::Unserved;
 use super::turns::Line;
 use super::{Host, Marks, NoRoom};
@@ -167,7 +167,7 @@ impl Host {
         if caller.is_closed() {
             return Err(ResumeError::Abandoned);
         }
-        let terms = terms_of(&claim.meta, &request, &account.limits());
+        let terms = self.terms_of(&claim.meta, &request, &account.limits());
         let meta = Arc::clone(&claim.meta);
         let consumed = if request.keep {
             None
@@ -178,7 +178,8 @@ impl Host {
         };
         let draft = Draft {
             title: Title { id: risen.id, terms },
-            slot,
+            account: Arc::clone(slot.account()),
+            slot: Some(slot),
             spec,
             origin: Origin {
                 source: Source::Space,
@@ -187,6 +188,7 @@ impl Host {
             },
             files: risen.vm.home.files.clone(),
             replay: risen.replay,
+            checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
         let pid = risen.vm.process.pid();
@@ -196,7 +198,8 @@ impl Host {
         };
         sandbox.be_born(pid, idle);
         let start = Start::Born(Box::new(risen.vm));
-        if self.adopt(&sandbox, None, mailbox, reservation, start).is_err() {
+        let place = Place::New { parent: None };
+        if self.adopt(&sandbox, place, mailbox, reservation, start).is_err() {
             if let Some(consumed) = consumed {
                 let back = tokio::task::spawn_blocking(move || consumed.put_back()).await;
                 if let Ok(Err(error)) = back {
@@ -217,7 +220,7 @@ impl Host {
         let happening = Happening::Resumed {
             space: space.to_string(),
         };
-        self.tools.happenings.tell(&sandbox, happening);
+        self.happened(&sandbox, happening);
         marks.mark("consume");
         Ok((sandbox, marks))
     }
@@ -331,16 +334,17 @@ impl Host {
         }
         true
     }
-}
 
-/// What is asked for, or what was agreed on before, silently capped.
-fn terms_of(meta: &Meta, request: &ResumeRequest, limits: &pod_types::Limits) -> Terms {
-    let timeout = request.timeout_seconds.or(meta.terms.timeout_seconds);
-    let idle = request.idle_timeout_seconds.or(meta.terms.idle_timeout_seconds);
-    Terms {
-        created_at_ms: clock::now_ms(),
-        timeout_seconds: Some(limits.lifetime_s(timeout)),
-        idle_timeout_seconds: Some(limits.idle_s(idle)),
-        persistent: request.persistent && limits.persistent,
+    /// What is asked for, or what was agreed on before, silently capped.
+    fn terms_of(&self, meta: &Meta, request: &ResumeRequest, limits: &pod_types::Limits) -> Terms {
+        let timeout = request.timeout_seconds.or(meta.terms.timeout_seconds);
+        let idle = request.idle_timeout_seconds.or(meta.terms.idle_timeout_seconds);
+        Terms {
+            created_at_ms: clock::now_ms(),
+            born: self.scheduler.uptime().now(),
+            timeout_seconds: limits.lifetime_s(timeout),
+            idle_timeout_seconds: limits.idle_s(idle),
+            persistent: request.persistent && limits.persistent,
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use lifecycle::{ForkRefused, MergeRefused, QuotaRefused, RunRefused};
 use pod_types::ErrorChain;
 
-use crate::host::{CreateRefused, ForkError, MergeError, NoRoom};
+use crate::host::{ChangeRefused, CreateRefused, ForkError, MergeError, NoRoom};
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
 use crate::store::StoreError;
 use crate::tenants::{ChangeError, TurnRefused};
@@ -161,6 +161,17 @@ impl From<ForkError> for Failed {
             )),
             ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
         })
+    }
+}
+
+impl From<ChangeRefused> for Failed {
+    fn from(refused: ChangeRefused) -> Self {
+        let ChangeRefused::TooShort(short) = refused else {
+            return no_sandbox();
+        };
+        let text = format!("timeout_seconds: expected more than {}: {short}", short.age_s);
+        let error = ApiError::new(ErrorCode::InvalidField, text);
+        Self(error.hint("a life is counted from the sandbox's creation; DELETE ends it now"))
     }
 }
 

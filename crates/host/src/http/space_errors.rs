@@ -23,7 +23,7 @@ impl From<FreezeError> for Failed {
             FreezeError::Stopping => return stopping(),
             FreezeError::Refused(refused) => match refused {
                 FreezeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-                FreezeRefused::Freezing | FreezeRefused::Forking => {
+                FreezeRefused::Freezing | FreezeRefused::Forking | FreezeRefused::InUse => {
                     ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
                 }
                 FreezeRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
