@@ -19,6 +19,7 @@ mod pty_event;
 mod replay;
 
 mod admin;
+mod webhooks;
 
 mod capacity;
 mod sandbox;
@@ -61,6 +62,11 @@ pub use pty_event::PtyEvent;
 pub use replay::ReplayRequest;
 pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
+};
+pub use webhooks::{
+    AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,
+    NewWebhook, WEBHOOK_TEST_TYPE, WebhookChange, WebhookEvent, WebhookInfo, WebhookList, WebhookPayload,
+    WebhookRequest,
 };
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.

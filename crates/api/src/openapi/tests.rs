@@ -12,7 +12,8 @@ use super::schemas::Schemas;
 use super::{document, operations, parameters};
 use crate::{
     CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest, NewTenantRequest, PtyCreateRequest,
-    PtyInputRequest, PtyReadRequest, PtyResizeRequest, RotateRequest, SetTenantRequest,
+    PtyInputRequest, PtyReadRequest, PtyResizeRequest, RotateRequest, SetTenantRequest, WebhookChange,
+    WebhookRequest,
 };
 use judge::accepts;
 
@@ -107,7 +108,7 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 11] = [
+const REQUESTS: [Request; 13] = [
     ("CreateRequest", |body| CreateRequest::parse(body).is_ok()),
     ("ExecRequest", |body| ExecRequest::parse(body).is_ok()),
     ("ForkRequest", |body| ForkRequest::parse(body).is_ok()),
@@ -119,6 +120,8 @@ const REQUESTS: [Request; 11] = [
     ("SetTenantRequest", |body| SetTenantRequest::parse(body).is_ok()),
     ("NewKeyRequest", |body| NewKeyRequest::parse(body).is_ok()),
     ("RotateRequest", |body| RotateRequest::parse(body).is_ok()),
+    ("WebhookRequest", |body| WebhookRequest::parse(body).is_ok()),
+    ("WebhookChange", |body| WebhookChange::parse(body).is_ok()),
 ];
 
 #[test]

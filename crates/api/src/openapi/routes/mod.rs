@@ -10,16 +10,18 @@ mod ptys;
 mod sandboxes;
 mod status;
 mod usage;
+mod webhooks;
 
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 9] = [
+pub(super) const TAGS: [(&str, &str); 10] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    ("webhooks", "Being told what happens to sandboxes."),
     ("usage", "What tenants have used."),
     ("host", "What this host has and how it is."),
     ("documents", "This description, and a terminal for browsers."),
@@ -38,6 +40,7 @@ pub fn operations() -> Vec<Operation> {
         ptys::operations(),
         files::operations(),
         forks::operations(),
+        webhooks::operations(),
         usage::operations(),
         status::operations(),
         documents::operations(),
