@@ -9,8 +9,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, TemplateError, Templates,
-    TenantsConfig, Timing, VmmProgram, memory_available_mib, serve, serve_metrics,
+    Allowed, Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError, Pools,
+    TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig, memory_available_mib, serve,
+    serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -51,6 +52,8 @@ pub(crate) enum RunError {
     },
     #[error("cannot learn how much memory is available; give --memory-budget-mib")]
     Memory,
+    #[error("--webhook-allow")]
+    WebhookAllow(#[source] NotANetwork),
     #[error("cannot open the host")]
     Open(#[source] OpenError),
     #[error("VM processes were left at the end and had to be killed: {0:?}")]
@@ -190,12 +193,25 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             audit_rows: options.audit_rows,
             ..TenantsConfig::default()
         },
+        webhooks: WebhooksConfig {
+            allow: webhook_allow(&options.webhook_allow).map_err(RunError::WebhookAllow)?,
+        },
         timing: Timing {
             boot_deadline: options.boot_deadline,
             shutdown_grace: options.shutdown_grace,
             ..Timing::default()
         },
     })
+}
+
+/// `none` is a list of nothing, which is not the same as no list.
+fn webhook_allow(texts: &[String]) -> Result<Option<Allowed>, NotANetwork> {
+    let networks = texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| *text != "none");
+    let allowed = Allowed::parse(networks)?;
+    Ok((!texts.is_empty()).then_some(allowed))
 }
 
 /// A refill has a CPU to itself; at most half of them are taken by what nobody waits for.

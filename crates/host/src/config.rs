@@ -9,6 +9,7 @@ use crate::auth::AuthConfig;
 use crate::memory::Probe;
 use crate::storage::Templates;
 use crate::tenants::TenantsConfig;
+use crate::webhooks::Allowed;
 
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -33,7 +34,30 @@ pub struct HostConfig {
     /// The address that clients reach; decides whether keys are required.
     pub address: SocketAddr,
     pub tenants: TenantsConfig,
+    pub webhooks: WebhooksConfig,
     pub timing: Timing,
+}
+
+/// Where webhooks may go.
+#[derive(Clone, Debug, Default)]
+pub struct WebhooksConfig {
+    /// Receivers that are not public and may be used all the same. Unless it is said, that is nothing, and this
+    /// machine with the networks around it where nobody is asked for a key.
+    pub allow: Option<Allowed>,
+}
+
+impl WebhooksConfig {
+    /// Whoever can call a host that asks for no keys can send from its machine anyway.
+    pub(crate) fn allowed(&self, is_open: bool) -> Allowed {
+        let otherwise = || {
+            if is_open {
+                Allowed::nearby()
+            } else {
+                Allowed::default()
+            }
+        };
+        self.allow.clone().unwrap_or_else(otherwise)
+    }
 }
 
 /// How much memory sandboxes may have.

@@ -35,6 +35,7 @@ mod replay;
 mod sandbox;
 mod store;
 mod tenants;
+mod webhooks;
 
 mod auth;
 mod http;
@@ -45,7 +46,7 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use config::{HostConfig, MemoryLimits, Pools, Timing};
+pub use config::{HostConfig, MemoryLimits, Pools, Timing, WebhooksConfig};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve, serve_metrics};
 pub use memory::{Probe, memory_available_mib};
@@ -53,3 +54,4 @@ pub use storage::{DataDirError, Template, TemplateError, Templates};
 pub use store::StoreOpenError;
 pub use tenants::TenantsConfig;
 pub use vm::{Code, VmmProcess, VmmProgram, VmmSpawner};
+pub use webhooks::{Allowed, NotANetwork};

@@ -18,6 +18,7 @@ mod runs;
 mod sandboxes;
 mod shares;
 mod tenants;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::simulation::{Boot, Simulation};
 use crate::{
     Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, TenantsConfig, Timing,
-    serve,
+    WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -64,6 +65,7 @@ struct Setup {
     boot: Boot,
     pools: Pools,
     tenants: TenantsConfig,
+    webhooks: WebhooksConfig,
 }
 
 /// Every sandbox is booted.
@@ -100,6 +102,7 @@ impl Default for Setup {
             boot: Boot::Normal,
             pools: no_pools(),
             tenants: TenantsConfig::default(),
+            webhooks: WebhooksConfig::default(),
         }
     }
 }
@@ -146,6 +149,7 @@ impl Daemon {
             },
             address: ([127, 0, 0, 1], 0).into(),
             tenants: setup.tenants,
+            webhooks: setup.webhooks,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

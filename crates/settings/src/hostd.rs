@@ -147,6 +147,16 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_AUDIT_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "COUNT")]
     pub audit_rows: u64,
 
+    /// Networks or addresses that webhooks may go to although they are not public, or `none`; without it, where keys are
+    /// asked for, there are none, and otherwise they are this machine and private networks
+    #[arg(
+        long,
+        env = "PODFLARE_WEBHOOK_ALLOW",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub webhook_allow: Vec<String>,
+
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]
     pub auth_disabled: bool,

@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 18] = [
+const EXAMPLES: [(&str, &str); 19] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -19,6 +19,7 @@ const EXAMPLES: [(&str, &str); 18] = [
     ("metrics_addr", "127.0.0.1:7071"),
     ("metrics_key", "change-me"),
     ("api_keys", "pf_live_change_me"),
+    ("webhook_allow", "10.1.0.0/16"),
     ("region", "eu"),
     ("public_url", "https://podflare.example.com"),
     ("auth_disabled", "false"),

@@ -122,6 +122,7 @@ impl Host {
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
+        self.tools.happenings.pace().await;
         let slot = self.admit_one(&account)?;
         let _foreground = self.activity.foreground();
         let Some(nursery) = self.nursery_of(&spec) else {

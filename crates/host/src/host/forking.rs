@@ -144,6 +144,7 @@ impl Host {
         if self.is_stopping() {
             return Err(ForkError::Stopping);
         }
+        self.tools.happenings.pace().await;
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
         let account = &parent.account;

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
-use crate::happenings::Happening;
+use crate::happenings::{Happening, Happenings};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
@@ -37,6 +37,7 @@ use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
 use crate::vm::{Homes, Roster, VmmSpawner};
+use crate::webhooks::Webhooks;
 
 use registry::Registry;
 use usage::UsageCache;
@@ -58,6 +59,7 @@ pub struct Host {
     config: HostConfig,
     auth: Auth,
     tenants: Arc<Tenants>,
+    webhooks: Arc<Webhooks>,
     turns: Turns,
     data: DataDir,
     pub(crate) tools: Tools,
@@ -90,6 +92,8 @@ pub enum OpenError {
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
     Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot read the webhooks")]
+    Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("refusing to start")]
     Auth(#[source] AuthConfigError),
 }
@@ -114,16 +118,19 @@ impl Host {
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
-        let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
+        let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
         let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
+        let allowed = config.webhooks.allowed(auth.is_open());
+        let webhooks = Webhooks::open(store, allowed, config.region.clone());
+        let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
         let roster = Roster::default();
         let tools = Tools {
             spawner,
             homes: Homes::new(data.vms().to_owned(), roster.clone()),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
-            happenings: Arc::default(),
+            happenings: Happenings::new(Arc::clone(&webhooks)),
         };
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
@@ -135,6 +142,7 @@ impl Host {
             turns: Turns::new(&config),
             auth,
             tenants,
+            webhooks,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
             nurseries: BTreeMap::new(),
@@ -206,6 +214,10 @@ impl Host {
         &self.tenants
     }
 
+    pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
+    }
+
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.tools.metrics
     }
@@ -221,6 +233,7 @@ impl Host {
             capacity: self.capacity(None),
             pressure: self.memory.is_critical(),
             doomed_homes: self.tools.homes.doomed(),
+            deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
     }
@@ -373,6 +386,8 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = storage::vm_processes(self.data.vms());
         }
+        // Sandboxes that ended just now have told so.
+        self.webhooks.close().await;
         self.tenants.close().await;
         if !processes_left.is_empty() {
             tracing::error!(pids = ?processes_left, "VM processes are left after shutdown; ending them");

@@ -22,7 +22,7 @@ use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
     admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, status,
-    terminal_page, usage,
+    terminal_page, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -169,6 +169,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/pty/{pty}/read", post(pty::read))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
+        .merge(webhooks::routes())
         .merge(admin::routes())
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct HostState {
     pub(crate) pressure: bool,
     /// Directories of VMs that are to be removed.
     pub(crate) doomed_homes: u64,
+    /// Deliveries of webhooks that wait to be made.
+    pub(crate) deliveries: u64,
     /// Tasks of the runtime.
     pub(crate) tasks: u64,
 }
@@ -27,6 +29,10 @@ impl HostState {
         self.memory(families);
         let tasks = families.gauge("runtime_tasks", "Tasks of the daemon's runtime");
         tasks.set(whole(self.tasks));
+        let help = "Deliveries of webhooks that wait to be sent, or sent again";
+        families
+            .gauge("webhook_deliveries_pending", help)
+            .set(whole(self.deliveries));
         for pool in Pool::ALL {
             pool.register(families, &self.capacity.pools);
         }

@@ -44,7 +44,7 @@ pub(crate) struct Tools {
     pub(crate) homes: Arc<Homes>,
     pub(crate) reaper: Reaper,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) happenings: Arc<Happenings>,
+    pub(crate) happenings: Happenings,
 }
 
 /// All that the task needs.

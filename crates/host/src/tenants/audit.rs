@@ -27,6 +27,7 @@ pub(crate) enum Action {
     Kill,
     Pty,
     Files,
+    Webhook,
 }
 
 /// Who calls.
@@ -71,6 +72,7 @@ impl Action {
             Self::Kill => "kill",
             Self::Pty => "pty",
             Self::Files => "files",
+            Self::Webhook => "webhook",
         }
     }
 }
