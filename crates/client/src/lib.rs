@@ -19,6 +19,7 @@ mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
 mod transport;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
