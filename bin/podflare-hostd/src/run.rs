@@ -9,9 +9,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Allowed, Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError, Pools,
-    TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig, memory_available_mib, serve,
-    serve_metrics,
+    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError,
+    Pools, TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig, disk_space,
+    memory_available_mib, private_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -174,6 +174,11 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             budget_mib: budget,
             floor_mib: HOST_RESERVE_MIB,
             probe: memory_available_mib,
+            own: private_mib,
+        },
+        disk: DiskLimits {
+            reserve_mib: options.disk_reserve_mib,
+            probe: disk_space,
         },
         pools: pools(options),
         boots_at_once: options.boot_concurrency,

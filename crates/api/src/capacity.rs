@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     pub memory: MemoryCapacity,
+    /// Absent where the host cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskCapacity>,
     pub sandboxes: SandboxCounts,
     pub execs: RunCapacity,
     pub templates: Vec<String>,
@@ -15,6 +18,15 @@ pub struct Capacity {
     /// Of all tenants together, so only shown where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<RecentMinute>,
+}
+
+/// The file system on which the disks of sandboxes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskCapacity {
+    pub total_mib: u64,
+    pub free_mib: u64,
+    /// What stays free: below it no sandboxes are made, and before that guests find their disks full.
+    pub reserve_mib: u64,
 }
 
 /// What happened in the last minute, or since the start when that is shorter ago.

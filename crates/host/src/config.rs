@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::AuthConfig;
+use crate::disk::DiskProbe;
 use crate::memory::Probe;
 use crate::storage::Templates;
 use crate::tenants::TenantsConfig;
@@ -21,6 +22,7 @@ pub struct HostConfig {
     /// Guest memory of a sandbox that does not ask for an amount, in MiB.
     pub ram_mib: u32,
     pub memory: MemoryLimits,
+    pub disk: DiskLimits,
     pub pools: Pools,
     /// VMs that may boot at the same time; further creates wait.
     pub boots_at_once: u32,
@@ -70,6 +72,17 @@ pub struct MemoryLimits {
     pub floor_mib: u64,
     /// How memory is measured.
     pub probe: Probe,
+    /// How the memory that only one process has is measured, in MiB.
+    pub own: fn(u32) -> Option<u64>,
+}
+
+/// How much of the disk is not for sandboxes.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskLimits {
+    /// What stays free of the file system with the data directory, in MiB; a twentieth of it unless it is said.
+    pub reserve_mib: Option<u64>,
+    /// How room is measured.
+    pub probe: DiskProbe,
 }
 
 /// VMs that wait to be handed out.

@@ -14,10 +14,12 @@ pub(crate) const AGENT_LOST: &str = "agent_lost";
 pub(crate) const ZYGOTE_READY: &str = "zygote_ready";
 pub(crate) const SNAPSHOT_MADE: &str = "snapshot_made";
 pub(crate) const POOL: &str = "pool";
+pub(crate) const DISK_LOW: &str = "disk_low";
+pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 14] = [
+pub(crate) const ALL: [&str; 16] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -31,5 +33,7 @@ pub(crate) const ALL: [&str; 14] = [
     ZYGOTE_READY,
     SNAPSHOT_MADE,
     POOL,
+    DISK_LOW,
+    DISK_WELL,
     LINES_LEFT_OUT,
 ];

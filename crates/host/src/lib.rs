@@ -24,6 +24,7 @@ mod vm;
 
 mod budget;
 mod diff;
+mod disk;
 mod files;
 mod happenings;
 mod host;
@@ -46,10 +47,11 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use config::{HostConfig, MemoryLimits, Pools, Timing, WebhooksConfig};
+pub use config::{DiskLimits, HostConfig, MemoryLimits, Pools, Timing, WebhooksConfig};
+pub use disk::{DiskProbe, DiskSpace, disk_space};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve, serve_metrics};
-pub use memory::{Probe, memory_available_mib};
+pub use memory::{Probe, memory_available_mib, private_mib};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
 pub use store::StoreOpenError;
 pub use tenants::TenantsConfig;

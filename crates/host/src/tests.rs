@@ -10,6 +10,7 @@ mod forks;
 mod log_lines;
 mod metrics;
 mod pools;
+mod pressure;
 mod pty_sockets;
 mod ptys;
 mod replays;
@@ -34,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, TenantsConfig, Timing,
-    WebhooksConfig, serve,
+    Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates,
+    TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -66,6 +67,8 @@ struct Setup {
     pools: Pools,
     tenants: TenantsConfig,
     webhooks: WebhooksConfig,
+    disk: DiskLimits,
+    memory: MemoryLimits,
 }
 
 /// Every sandbox is booted.
@@ -103,6 +106,16 @@ impl Default for Setup {
             pools: no_pools(),
             tenants: TenantsConfig::default(),
             webhooks: WebhooksConfig::default(),
+            disk: DiskLimits {
+                reserve_mib: None,
+                probe: |_| None,
+            },
+            memory: MemoryLimits {
+                budget_mib: 4096,
+                floor_mib: 0,
+                probe: || None,
+                own: |_| None,
+            },
         }
     }
 }
@@ -131,11 +144,8 @@ impl Daemon {
             templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
             vcpus: 1,
             ram_mib: 512,
-            memory: MemoryLimits {
-                budget_mib: 4096,
-                floor_mib: 0,
-                probe: || None,
-            },
+            memory: setup.memory,
+            disk: setup.disk,
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,

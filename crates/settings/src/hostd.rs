@@ -65,6 +65,11 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_MEMORY_BUDGET_MIB", value_name = "MIB")]
     pub memory_budget_mib: Option<u64>,
 
+    /// What stays free of the disk with --data-dir, in MiB: below it no sandboxes are made, and before that guests find
+    /// their disks full; a twentieth of the disk, 128 to 2048 MiB, unless given
+    #[arg(long, env = "PODFLARE_DISK_RESERVE_MIB", value_name = "MIB")]
+    pub disk_reserve_mib: Option<u64>,
+
     /// VMs that may boot at the same time
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub boot_concurrency: u32,

@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 19] = [
+const EXAMPLES: [(&str, &str); 20] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -13,6 +13,7 @@ const EXAMPLES: [(&str, &str); 19] = [
     ("guest_initrd", "/var/lib/podflare/guest-initrd.cpio"),
     ("vmm", "/usr/local/libexec/podflare/podflare-vmm"),
     ("memory_budget_mib", "4096"),
+    ("disk_reserve_mib", "2048"),
     ("pool", "default=4"),
     ("pool_size", "4"),
     ("log", "info,host=debug"),

@@ -144,6 +144,9 @@ impl Host {
         if self.is_stopping() {
             return Err(ForkError::Stopping);
         }
+        self.disk
+            .admit()
+            .map_err(|full| ForkError::NoRoom(NoRoom::Disk(full)))?;
         self.tools.happenings.pace().await;
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
@@ -206,6 +209,7 @@ impl Host {
             };
             let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
+            sandbox.disk_room.inherit(&parent.disk_room);
             let (idle, carried) = match heir.reached {
                 Reached::Idle(connection) => (Some(connection), None),
                 Reached::Carried(connection, scribe) => (None, Some((connection, scribe))),

@@ -2,6 +2,7 @@
 
 mod activity;
 mod creation;
+mod disk_room;
 mod forking;
 mod marks;
 mod registry;
@@ -16,7 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::{Capacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo, SandboxState};
+use api::{
+    Capacity, DiskCapacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo,
+    SandboxState,
+};
 use lifecycle::EndReason;
 use pod_types::SandboxId;
 use thiserror::Error;
@@ -28,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
+use crate::disk::{DiskWatch, Fullness};
 use crate::happenings::{Happening, Happenings};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
@@ -66,6 +71,7 @@ pub struct Host {
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
     memory: Arc<MemoryWatch>,
+    disk: Arc<DiskWatch>,
     /// By the name of the template; empty when every sandbox is booted.
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
@@ -145,6 +151,7 @@ impl Host {
             webhooks,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
+            disk: DiskWatch::new(&config.data_dir, config.disk.probe, config.disk.reserve_mib),
             nurseries: BTreeMap::new(),
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
@@ -161,6 +168,7 @@ impl Host {
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
         Ok(host)
     }
 
@@ -232,6 +240,7 @@ impl Host {
         HostState {
             capacity: self.capacity(None),
             pressure: self.memory.is_critical(),
+            disk_pressure: !matches!(self.disk.fullness(), Fullness::Well | Fullness::Between),
             doomed_homes: self.tools.homes.doomed(),
             deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
@@ -318,6 +327,11 @@ impl Host {
                 free_mib: budget_mib.saturating_sub(used_mib),
                 host_available_mib: (self.config.memory.probe)(),
             },
+            disk: self.disk.space().map(|(space, reserve_mib)| DiskCapacity {
+                total_mib: space.total_mib,
+                free_mib: space.free_mib,
+                reserve_mib,
+            }),
             sandboxes,
             execs: RunCapacity {
                 running: of.map_or(self.activity.runs(), |of| {

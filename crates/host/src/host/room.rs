@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::Host;
 use super::turns::Line;
 use crate::budget::{OverBudget, Reservation};
-use crate::memory::{Pressure, TooLittle, private_mib};
+use crate::disk::DiskFull;
+use crate::memory::{Pressure, TooLittle};
 use crate::sandbox::Message;
 use crate::tenants::{Account, Turn, TurnRefused};
 
@@ -16,6 +17,7 @@ use crate::tenants::{Account, Turn, TurnRefused};
 pub(crate) enum NoRoom {
     OverBudget(OverBudget),
     TooLittle(TooLittle),
+    Disk(DiskFull),
 }
 
 /// Why a call whose turn it was could not go on.
@@ -126,9 +128,10 @@ impl Host {
     /// Ends the sandbox that gives most back.
     async fn end_the_largest(&self) {
         let sandboxes: Vec<_> = self.registry().all().cloned().collect();
+        let own_mib = self.config.memory.own;
         let measured = tokio::task::spawn_blocking(move || {
             let sizes = sandboxes.into_iter().filter_map(|sandbox| {
-                let mib = private_mib(sandbox.vmm_pid()?)?;
+                let mib = own_mib(sandbox.vmm_pid()?)?;
                 Some((mib, sandbox))
             });
             sizes.max_by_key(|(mib, _)| *mib)

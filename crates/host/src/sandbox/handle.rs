@@ -13,6 +13,7 @@ use pod_types::SandboxId;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
+use super::disk_room::DiskRoom;
 use super::owner::Message;
 use super::tally::Tally;
 use crate::agent::AgentConnection;
@@ -112,6 +113,8 @@ pub(crate) struct Sandbox {
     activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
+    /// What its agent was last told to leave free of its disk.
+    pub(crate) disk_room: DiskRoom,
     allowance: Allowance,
 }
 
@@ -149,6 +152,7 @@ impl Sandbox {
             activity: beginning.activity,
             metrics: beginning.metrics,
             tally: Tally::default(),
+            disk_room: DiskRoom::default(),
             allowance: Allowance::default(),
         }
     }

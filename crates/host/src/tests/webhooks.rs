@@ -23,7 +23,7 @@ impl Daemon {
         made.json()
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Response {
+    pub(super) async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Response {
         let mut connection = Connection::open(self.address).await;
         connection.send(method, path, headers, body).await;
         connection.response().await
