@@ -37,8 +37,8 @@ pub use admin::{
     TenantList, USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport,
 };
 pub use capacity::{
-    Bucket, Capacity, DiskCapacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState,
-    RecentMinute, RunCapacity, SandboxCounts,
+    Bucket, Capacity, DiskCapacity, Headroom, HeadroomKind, Histogram, Latency, MemoryCapacity, PoolCapacity,
+    PoolState, RecentMinute, RunCapacity, SandboxCounts,
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};

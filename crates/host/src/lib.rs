@@ -27,6 +27,7 @@ mod diff;
 mod disk;
 mod files;
 mod happenings;
+mod headroom;
 mod host;
 mod memory;
 mod metrics;

@@ -4,6 +4,7 @@ mod activity;
 mod creation;
 mod disk_room;
 mod forking;
+mod headroom;
 mod marks;
 mod registry;
 mod room;
@@ -347,6 +348,7 @@ impl Host {
                 .names()
                 .map(|name| self.pool(name))
                 .collect(),
+            headroom: Vec::new(),
             recent: None,
         }
     }

@@ -43,6 +43,24 @@ async fn pools_are_emptied_before_anybody_is_refused_and_filled_again_when_there
 }
 
 #[tokio::test]
+async fn a_boot_is_refused_too_when_the_host_has_less_than_the_budget_says() {
+    let mut setup = Setup {
+        memory: MemoryLimits {
+            budget_mib: 4096,
+            floor_mib: 256,
+            probe: || Some(300),
+            own: |_| None,
+        },
+        ..Setup::default()
+    };
+    setup.timing.room_patience = std::time::Duration::from_millis(100);
+    let daemon = Daemon::with(setup).await;
+    let refused = daemon.post("/v1/sandboxes", "{}").await;
+    assert_no_capacity(&refused, "the host has 300 MiB available");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn without_memory_the_largest_sandbox_ends_with_the_reason_and_the_others_go_on() {
     static AVAILABLE: AtomicU64 = AtomicU64::new(10_000);
     static LARGEST: AtomicU64 = AtomicU64::new(0);

@@ -116,7 +116,7 @@ async fn deliver(webhooks: &Webhooks, hook: &Arc<Hook>, due: Vec<DeliveryRow>) {
         !matches!(outcome(delivery, attempt, answered), Outcome::Again(_))
     });
     let over = over.count() as u64;
-    hook.set_pending(hook.pending().saturating_sub(over));
+    hook.fewer_pending(over);
 }
 
 /// Sends it once, and nothing else.

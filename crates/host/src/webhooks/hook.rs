@@ -65,6 +65,14 @@ impl Hook {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn fewer_pending(&self, count: u64) {
+        let less = |pending: u64| Some(pending.saturating_sub(count));
+        // Always some, so it never fails.
+        let _ = self
+            .pending
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     pub(super) fn set_pending(&self, count: u64) {
         self.pending.store(count, Ordering::Relaxed);
     }

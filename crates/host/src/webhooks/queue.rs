@@ -1,6 +1,7 @@
 //! Events between the moment they happen and their commit.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,7 +68,12 @@ impl Queue {
     }
 
     pub(super) async fn pace(&self) {
-        let room = self.room.notified();
+        if self.len() < PACE_AT {
+            return;
+        }
+        let mut room = pin!(self.room.notified());
+        // Listening starts before looking again, so that no room falls in between.
+        room.as_mut().enable();
         if self.len() >= PACE_AT {
             // The events are kept all the same.
             let _ = timeout(PACE_BOUND, room).await;
