@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates,
     TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
@@ -108,7 +108,12 @@ impl Default for Setup {
             webhooks: WebhooksConfig::default(),
             disk: DiskLimits {
                 reserve_mib: None,
-                probe: |_| None,
+                probe: |_| {
+                    Some(DiskSpace {
+                        total_mib: 100_000,
+                        free_mib: 90_000,
+                    })
+                },
             },
             memory: MemoryLimits {
                 budget_mib: 4096,
