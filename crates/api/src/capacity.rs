@@ -18,6 +18,9 @@ pub struct Capacity {
     /// How near the host is to its limits; for the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headroom: Vec<Headroom>,
+    /// Why processes of VMs have no limits that the kernel enforces, where they have none; for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms_unlimited: Option<String>,
     /// Of all tenants together, so only shown where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<RecentMinute>,

@@ -23,6 +23,8 @@ pub struct HostConfig {
     pub ram_mib: u32,
     pub memory: MemoryLimits,
     pub disk: DiskLimits,
+    /// Whether the process of each VM gets a control group with limits, where the host allows it.
+    pub vm_limits: bool,
     pub pools: Pools,
     /// VMs that may boot at the same time; further creates wait.
     pub boots_at_once: u32,

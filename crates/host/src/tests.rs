@@ -151,6 +151,7 @@ impl Daemon {
             ram_mib: 512,
             memory: setup.memory,
             disk: setup.disk,
+            vm_limits: false,
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,

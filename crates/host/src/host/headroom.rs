@@ -6,6 +6,11 @@ use super::Host;
 use crate::headroom;
 
 impl Host {
+    /// Why VM processes have no limits that the kernel enforces, if they have none.
+    pub(crate) fn vms_unlimited(&self) -> Option<String> {
+        self.unlimited.clone()
+    }
+
     /// How near the host is to its limits.
     pub(crate) async fn headroom(&self) -> Vec<Headroom> {
         let mut pids: Vec<u32> = self

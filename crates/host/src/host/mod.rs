@@ -23,7 +23,7 @@ use api::{
     SandboxState,
 };
 use lifecycle::EndReason;
-use pod_types::SandboxId;
+use pod_types::{ErrorChain, SandboxId};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -42,7 +42,7 @@ use crate::sandbox::{Message, Sandbox, Tools};
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
-use crate::vm::{Homes, Roster, VmmSpawner};
+use crate::vm::{Cgroups, Homes, Roster, VmmSpawner};
 use crate::webhooks::Webhooks;
 
 use registry::Registry;
@@ -82,6 +82,8 @@ pub struct Host {
     vms_made: AtomicU64,
     stopping: AtomicBool,
     usage: UsageCache,
+    /// Why VM processes have no limits of their own.
+    unlimited: Option<String>,
 }
 
 /// Tasks that nobody waits for. They end where they stand at shutdown.
@@ -139,6 +141,7 @@ impl Host {
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
         };
+        let unlimited = config.vm_limits.then(|| limit_vms(&tools.homes)).flatten();
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
         background.spawn(measure_lag(Arc::downgrade(&metrics)));
@@ -165,6 +168,7 @@ impl Host {
             vms_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             usage: UsageCache::default(),
+            unlimited,
         };
         host.open_nurseries();
         let host = Arc::new(host);
@@ -349,6 +353,7 @@ impl Host {
                 .map(|name| self.pool(name))
                 .collect(),
             headroom: Vec::new(),
+            vms_unlimited: None,
             recent: None,
         }
     }
@@ -418,6 +423,21 @@ impl Host {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts processes of VMs into control groups, or says why not.
+fn limit_vms(homes: &Homes) -> Option<String> {
+    match Cgroups::open() {
+        Ok(cgroups) => {
+            homes.limit_with(cgroups);
+            None
+        }
+        Err(error) => {
+            let why = ErrorChain(&error).to_string();
+            tracing::warn!(why, "VM processes have no limits of their own");
+            Some(why)
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Owner {
             Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await,
             Start::Born(vm) => Ok(*vm),
         };
-        if up.is_ok() {
+        if let Ok(vm) = &up {
+            vm.home.limit(sandbox.spec.ram_mib);
             announce(&sandbox, request);
         }
         let (reason, remains) = match up {

@@ -13,8 +13,33 @@ const FAIL_AT: u64 = 97;
 pub(super) fn findings(context: &Context) -> Vec<Finding> {
     let client = context.operator().ok();
     let capacity = client.and_then(|client| client.capacity_of_all().ok());
-    let headroom = capacity.map(|capacity| capacity.headroom).unwrap_or_default();
-    headroom.into_iter().map(finding).collect()
+    let Some(capacity) = capacity else {
+        return Vec::new();
+    };
+    let mut all = vec![limits(capacity.vms_unlimited)];
+    all.extend(capacity.headroom.into_iter().map(finding));
+    all
+}
+
+/// Whether the kernel holds each VM's process to what it needs.
+fn limits(unlimited: Option<String>) -> Finding {
+    let name = "limits of VMs";
+    match unlimited {
+        None => Finding {
+            name,
+            verdict: "ok",
+            found: "each VM's process has a control group with limits on memory and threads".to_owned(),
+            fix: None,
+        },
+        Some(why) => Finding {
+            name,
+            verdict: "warn",
+            found: format!("VM processes share the daemon's limits: {why}"),
+            fix: Some(
+                "run the daemon as root, or in a unit with Delegate=yes, on a host with cgroup v2".to_owned(),
+            ),
+        },
+    }
 }
 
 fn finding(headroom: Headroom) -> Finding {
