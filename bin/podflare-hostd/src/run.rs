@@ -176,7 +176,7 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             probe: memory_available_mib,
             own: private_mib,
         },
-        vm_limits: true,
+        vm_limits: options.vm_limits,
         disk: DiskLimits {
             reserve_mib: options.disk_reserve_mib,
             probe: disk_space,

@@ -70,6 +70,11 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_DISK_RESERVE_MIB", value_name = "MIB")]
     pub disk_reserve_mib: Option<u64>,
 
+    /// Give each VM's process a control group with limits on memory and threads, where the host allows it; what that
+    /// costs a creation has not been measured yet
+    #[arg(long, env = "PODFLARE_VM_LIMITS", value_parser = BoolishValueParser::new())]
+    pub vm_limits: bool,
+
     /// VMs that may boot at the same time
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub boot_concurrency: u32,

@@ -141,7 +141,11 @@ impl Host {
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
         };
-        let unlimited = config.vm_limits.then(|| limit_vms(&tools.homes)).flatten();
+        let unlimited = if config.vm_limits {
+            limit_vms(&tools.homes)
+        } else {
+            Some("the setting vm_limits is off".to_owned())
+        };
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
         background.spawn(measure_lag(Arc::downgrade(&metrics)));

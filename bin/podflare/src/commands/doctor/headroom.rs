@@ -36,7 +36,7 @@ fn limits(unlimited: Option<String>) -> Finding {
             verdict: "warn",
             found: format!("VM processes share the daemon's limits: {why}"),
             fix: Some(
-                "run the daemon as root, or in a unit with Delegate=yes, on a host with cgroup v2".to_owned(),
+                "set vm_limits, and run the daemon as root, or in a unit with Delegate=yes, on a host with cgroup v2".to_owned(),
             ),
         },
     }
