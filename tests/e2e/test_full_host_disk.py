@@ -9,8 +9,10 @@ from podflare import Sandbox
 from support.cli import Cli
 from support.waiting import wait_until
 
-LEFT_MIB = 400
-"""What is left above the reserve; guests may use a fourth of it."""
+LEFT_MIB = 120
+"""What is left above the reserve; a guest may use a fourth of it at first, and of what is left then again."""
+
+TOO_MUCH_BYTES = 48 << 20
 
 KEEP = """
 import hashlib, os, sqlite3
@@ -71,14 +73,14 @@ def test_guests_find_their_disks_full_before_the_host_s_is(
     request.getfixturevalue("crowded")
     wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2, 30)
     outcome, written = fresh.run_code(FILL).stdout.split()
-    assert outcome == "ENOSPC" and int(written) <= LEFT_MIB // 2
-    refused = http.put(f"/v1/sandboxes/{fresh.id}/files", params={"path": "/root/more"}, content=bytes(1 << 20))
+    assert outcome == "ENOSPC" and int(written) <= LEFT_MIB
+    refused = http.put(f"/v1/sandboxes/{fresh.id}/files", params={"path": "/root/more"}, content=bytes(TOO_MUCH_BYTES))
     assert (refused.status_code, refused.json()["code"]) == (409, "disk_full"), refused.text
     disk = http.get("/v1/capacity").json()["disk"]
     assert disk["free_mib"] >= disk["reserve_mib"] // 2
     complaints = fresh.run_code("dmesg | grep -ciE 'i/o error|ext4-fs (error|warning)' || true", language="bash")
     assert complaints.stdout.strip() == "0", complaints.stdout
     cli.machine("rm", "-f", "/state/filler").expect()
-    wait_until("the guest to have its room back", lambda: free_mib(fresh) > 2 * LEFT_MIB, 30)
+    wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB, 30)
     assert fresh.run_code("os.unlink('/root/filler')").ok
     assert fresh.run_code(STILL_WELL).stdout == "True ok"

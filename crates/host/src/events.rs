@@ -5,7 +5,10 @@ pub(crate) const HTTP_REQUEST: &str = "http_request";
 pub(crate) const SANDBOX_CREATED: &str = "sandbox_created";
 pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
+pub(crate) const SANDBOX_ROLLED_BACK: &str = "sandbox_rolled_back";
+pub(crate) const CHECKPOINT_MADE: &str = "checkpoint_made";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
+pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
@@ -19,12 +22,15 @@ pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 16] = [
+pub(crate) const ALL: [&str; 19] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
+    SANDBOX_ROLLED_BACK,
+    CHECKPOINT_MADE,
     SANDBOX_FAILED,
+    SANDBOX_EXPIRED,
     SANDBOX_DESTROYED,
     VM_BOOTED,
     CLONE_READY,

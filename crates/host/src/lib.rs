@@ -23,12 +23,14 @@ mod storage;
 mod vm;
 
 mod budget;
+mod checkpoints;
 mod diff;
 mod disk;
 mod files;
 mod happenings;
 mod headroom;
 mod host;
+mod lifetimes;
 mod memory;
 mod metrics;
 mod nursery;

@@ -1,5 +1,6 @@
 //! The daemon through its real router on a real TCP socket, with simulated VMs.
 
+mod checkpoints;
 mod client;
 mod deaths;
 mod diffs;
@@ -7,6 +8,7 @@ mod documents;
 mod exposition;
 mod files;
 mod forks;
+mod lifetimes;
 mod log_lines;
 mod metrics;
 mod pools;
@@ -155,6 +157,7 @@ impl Daemon {
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,
+            checkpoints_per_sandbox: 3,
             region: setup.region.map(str::to_owned),
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
             auth: AuthConfig {

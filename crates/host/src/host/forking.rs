@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::creation::Draft;
+use super::creation::{Draft, NotAdopted, Place};
 use super::registry::MergeError;
 use super::room::Unserved;
 use super::turns::Line;
-use super::{CreateRefused, Host, Marks, NoRoom};
+use super::{Host, Marks, NoRoom};
 use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
@@ -26,7 +26,7 @@ use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
-use crate::sandbox::{Message, Origin, RunStream, Spec, Start, Terms, Title};
+use crate::sandbox::{Message, Origin, RunStream, Sandbox, Spec, Start, Terms, Title};
 use crate::tenants::TurnRefused;
 use crate::vm::{CloneError, Order};
 
@@ -53,19 +53,44 @@ pub(crate) enum ForkError {
 }
 
 /// What a child starts with beside its VM.
-struct Heir {
-    replay: Arc<Replay>,
-    reached: Reached,
+pub(super) struct Heir {
+    pub(super) replay: Arc<Replay>,
+    pub(super) reached: Reached,
 }
 
 /// The connection on which a child was told who it is.
-enum Reached {
+pub(super) enum Reached {
     Idle(AgentConnection),
     /// It follows the run that goes on in the child.
     Carried(AgentConnection, Scribe),
 }
 
+/// A run that goes on, and what writes it down.
+pub(super) type Carried = (AgentConnection, Scribe);
+
+impl Reached {
+    pub(super) fn split(self) -> (Option<AgentConnection>, Option<Carried>) {
+        match self {
+            Self::Idle(connection) => (Some(connection), None),
+            Self::Carried(connection, scribe) => (None, Some((connection, scribe))),
+        }
+    }
+}
+
 impl Heir {
+    /// `busy` says whether a run may go on there.
+    pub(super) async fn new(
+        succession: &Succession,
+        busy: bool,
+        connection: AgentConnection,
+    ) -> Result<Self, AgentError> {
+        if busy {
+            Self::of_busy(succession, connection).await
+        } else {
+            Ok(Self::of_idle(succession, connection))
+        }
+    }
+
     fn of_idle(succession: &Succession, connection: AgentConnection) -> Self {
         Self {
             replay: succession.heir(),
@@ -161,7 +186,7 @@ impl Host {
         let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
         marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
-        let created_at_ms = clock::now_ms();
+        let (created_at_ms, born) = (clock::now_ms(), self.scheduler.uptime().now());
         let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
@@ -177,13 +202,8 @@ impl Host {
         let busy = succession.look();
         let raised = brood.vms.into_iter().map(|vm| async {
             let (id, vm, connection) = raise(vm, Clock::WentOn, count).await.map_err(ForkError::Raise)?;
-            let heir = if busy {
-                Heir::of_busy(&succession, connection)
-                    .await
-                    .map_err(ForkError::Carry)?
-            } else {
-                Heir::of_idle(&succession, connection)
-            };
+            let heir = Heir::new(&succession, busy, connection);
+            let heir = heir.await.map_err(ForkError::Carry)?;
             Ok::<_, ForkError>((id, vm, heir))
         });
         let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
@@ -193,11 +213,13 @@ impl Host {
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
+                born,
                 ..parent.title().terms
             };
             let draft = Draft {
                 title: Title { id, terms },
-                slot,
+                account: Arc::clone(slot.account()),
+                slot: Some(slot),
                 spec: parent.spec.clone(),
                 origin: Origin {
                     source: Source::Fork,
@@ -206,33 +228,39 @@ impl Host {
                 },
                 files: vm.home.files.clone(),
                 replay: heir.replay,
+                checkpoints: Arc::default(),
             };
             let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
             sandbox.disk_room.inherit(&parent.disk_room);
-            let (idle, carried) = match heir.reached {
-                Reached::Idle(connection) => (Some(connection), None),
-                Reached::Carried(connection, scribe) => (None, Some((connection, scribe))),
-            };
+            let (idle, carried) = heir.reached.split();
             sandbox.be_born(vm.process.pid(), idle);
             let start = Start::Born(Box::new(vm));
-            self.adopt(&sandbox, Some(&parent), mailbox, part, start)
-                .map_err(|_: CreateRefused| ForkError::Stopping)?;
+            let place = Place::New {
+                parent: Some(&parent),
+            };
+            self.adopt(&sandbox, place, mailbox, part, start)
+                .map_err(|_: NotAdopted| ForkError::Stopping)?;
             let parent = parent.id();
             self.happened(&sandbox, Happening::Forked { parent });
-            if let Some((connection, scribe)) = carried
-                && let Ok(ticket) = sandbox.begin_run()
-            {
-                let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
-                self.background.spawn(run.write_down());
-            }
+            self.carry_on(&sandbox, carried);
             known.push(id);
         }
         Ok((known, marks))
     }
 
+    /// Writes down the run that goes on in a sandbox, if there is one.
+    pub(super) fn carry_on(&self, sandbox: &Arc<Sandbox>, carried: Option<Carried>) {
+        if let Some((connection, scribe)) = carried
+            && let Ok(ticket) = sandbox.begin_run()
+        {
+            let run = RunStream::following(Arc::clone(sandbox), ticket, connection, scribe);
+            self.background.spawn(run.write_down());
+        }
+    }
+
     /// What a clone of such a sandbox is taken to need of its own.
-    fn clone_estimate_mib(&self, spec: &Spec) -> u64 {
+    pub(super) fn clone_estimate_mib(&self, spec: &Spec) -> u64 {
         let ram_mib = u64::from(spec.ram_mib);
         let nursery = self.nurseries.get(&spec.template.name);
         nursery
@@ -259,13 +287,9 @@ impl Host {
         self.tools
             .happenings
             .tell_as(winner, &new, Happening::Merged { into });
-        old.leave_slot();
-        let mailbox = old.mailbox();
-        // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
-        if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {
-            let word = error.into_inner();
-            self.owners.spawn(async move { drop(mailbox.send(word).await) });
-        }
+        self.dismiss(&old, EndReason::Merged);
+        // Its terms are the loser's now.
+        self.watch(&new);
         marks.mark("swap");
         births.merged();
         births.stages(Operation::Merge, marks.spans());

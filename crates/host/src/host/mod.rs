@@ -1,8 +1,10 @@
 //! All sandboxes of this host: who exists, who may, and the end of all of them.
 
 mod activity;
+mod checkpointing;
 mod creation;
 mod disk_room;
+mod expiry;
 mod forking;
 mod headroom;
 mod marks;
@@ -35,6 +37,7 @@ use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
 use crate::disk::{DiskWatch, Fullness};
 use crate::happenings::{Happening, Happenings};
+use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
@@ -49,7 +52,9 @@ use registry::Registry;
 use usage::UsageCache;
 
 pub(crate) use activity::Activity;
+pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
+pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
@@ -77,6 +82,8 @@ pub struct Host {
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
     activity: Arc<Activity>,
+    pub(crate) scheduler: Arc<Scheduler<Sandbox>>,
+    obituaries: Obituaries,
     owners: TaskTracker,
     background: Background,
     vms_made: AtomicU64,
@@ -167,6 +174,8 @@ impl Host {
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
+            scheduler: Scheduler::new(Uptime::default()),
+            obituaries: Obituaries::default(),
             owners: TaskTracker::new(),
             background,
             vms_made: AtomicU64::new(0),
@@ -178,6 +187,7 @@ impl Host {
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
         host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
+        host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
 

@@ -86,6 +86,7 @@ impl Registry {
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => MergeError::Unknown,
             other => MergeError::Refused(other),
         })?;
+        new.touch();
         new.rename(Title {
             id: loser,
             terms: old.title().terms,
@@ -94,6 +95,23 @@ impl Registry {
         self.sandboxes.insert(loser, Arc::clone(&new));
         self.lineage.merge(loser, winner);
         Ok((old, new))
+    }
+
+    /// Puts an earlier state of a sandbox in its place: id, terms and room stay. False when the sandbox is not the one
+    /// known under its id any more.
+    pub(super) fn replace(&mut self, old: &Arc<Sandbox>, new: Arc<Sandbox>) -> bool {
+        let title = old.title();
+        let is_known = self
+            .sandboxes
+            .get(&title.id)
+            .is_some_and(|known| Arc::ptr_eq(known, old));
+        if !is_known || old.may_roll_back().is_err() {
+            return false;
+        }
+        new.rename(title);
+        new.take_slot(old);
+        self.sandboxes.insert(title.id, new);
+        true
     }
 
     /// What is known of a sandbox, its relatives included.

@@ -1,9 +1,13 @@
 //! What a sandbox's agent was told to leave free of its disk.
 
+use api::Source;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Told nothing yet, or that all of it may be used.
 const ALL: u64 = u64::MAX;
+
+/// It may have been told something that nobody remembers.
+const UNSURE: u64 = u64::MAX - 1;
 
 #[derive(Debug)]
 pub(crate) struct DiskRoom {
@@ -19,6 +23,15 @@ impl Default for DiskRoom {
 }
 
 impl DiskRoom {
+    /// A VM that was made just now was told nothing; one that comes from elsewhere may have been.
+    pub(crate) fn of(source: Source) -> Self {
+        let room = Self::default();
+        if !matches!(source, Source::Pool | Source::Clone | Source::Boot | Source::Fork) {
+            room.unsure();
+        }
+        room
+    }
+
     /// A clone's agent keeps out of use what its parent's does.
     pub(crate) fn inherit(&self, parent: &Self) {
         self.told(parent.leave_mib.load(Ordering::Relaxed));
@@ -37,6 +50,11 @@ impl DiskRoom {
 
     pub(crate) fn told(&self, leave_mib: u64) {
         self.leave_mib.store(leave_mib, Ordering::Relaxed);
+    }
+
+    /// Its VM is one of before.
+    pub(crate) fn unsure(&self) {
+        self.told(UNSURE);
     }
 
     pub(crate) fn free(&self) {
@@ -59,6 +77,8 @@ mod tests {
         let child = DiskRoom::default();
         child.inherit(&room);
         assert!(child.is_bounded());
+        room.unsure();
+        assert!(room.is_bounded() && room.wants(100));
         room.free();
         assert!(!room.is_bounded());
     }

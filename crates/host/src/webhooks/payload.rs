@@ -1,11 +1,11 @@
 //! From what happened to what is sent.
 
 use api::{WebhookEvent, WebhookPayload};
-use lifecycle::EndReason;
+use lifecycle::{EndReason, Expiry};
 use pod_types::IdError;
 
 use super::secret;
-use crate::happenings::{Expiry, Happening, Told};
+use crate::happenings::{Happening, Told};
 
 /// An event as it is sent.
 #[derive(Clone, Debug)]
@@ -71,6 +71,8 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Deleted => "deleted",
         EndReason::Merged => "merged",
         EndReason::Abandoned => "abandoned",
+        EndReason::Expired(_) => "expired",
+        EndReason::RolledBack => "rolled_back",
         EndReason::BootFailed => "boot_failed",
         EndReason::Shutdown => "host_shutdown",
     }
