@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use host::{
     Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError,
-    Pools, TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig, disk_space,
-    memory_available_mib, private_mib, serve, serve_metrics,
+    Pools, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig,
+    disk_space, memory_available_mib, private_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -119,6 +119,7 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
     drop(serving.await);
     tracing::info!(
         sandboxes = report.sandboxes,
+        frozen = report.frozen,
         runs_cut = report.runs_cut,
         "stopped"
     );
@@ -202,6 +203,14 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
         },
         webhooks: WebhooksConfig {
             allow: webhook_allow(&options.webhook_allow).map_err(RunError::WebhookAllow)?,
+        },
+        spaces: SpacesConfig {
+            wake: options.wake_spaces,
+            keep: options
+                .space_days
+                .map(|days| Duration::from_secs(24 * 3600 * u64::from(days))),
+            shutdown_freeze: options.shutdown_freeze,
+            ..SpacesConfig::default()
         },
         timing: Timing {
             boot_deadline: options.boot_deadline,

@@ -25,6 +25,7 @@ mod webhooks;
 
 mod capacity;
 mod sandbox;
+mod space;
 
 mod error;
 
@@ -69,6 +70,7 @@ pub use replay::ReplayRequest;
 pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
 };
+pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
 pub use webhooks::{
     AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,
     NewWebhook, WEBHOOK_TEST_TYPE, WebhookChange, WebhookEvent, WebhookInfo, WebhookList, WebhookPayload,

@@ -37,6 +37,7 @@ mod nursery;
 mod pty;
 mod replay;
 mod sandbox;
+mod spaces;
 mod store;
 mod tenants;
 mod webhooks;
@@ -50,7 +51,7 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use config::{DiskLimits, HostConfig, MemoryLimits, Pools, Timing, WebhooksConfig};
+pub use config::{DiskLimits, HostConfig, MemoryLimits, Pools, SpacesConfig, Timing, WebhooksConfig};
 pub use disk::{DiskProbe, DiskSpace, disk_space};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve, serve_metrics};

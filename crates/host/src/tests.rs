@@ -20,6 +20,7 @@ mod requests;
 mod runs;
 mod sandboxes;
 mod shares;
+mod spaces;
 mod tenants;
 mod webhooks;
 
@@ -37,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates,
-    TenantsConfig, Timing, WebhooksConfig, serve,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport,
+    SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -71,6 +72,7 @@ struct Setup {
     webhooks: WebhooksConfig,
     disk: DiskLimits,
     memory: MemoryLimits,
+    spaces: SpacesConfig,
 }
 
 /// Every sandbox is booted.
@@ -123,6 +125,7 @@ impl Default for Setup {
                 probe: || None,
                 own: |_| None,
             },
+            spaces: SpacesConfig::default(),
         }
     }
 }
@@ -169,6 +172,7 @@ impl Daemon {
             address: ([127, 0, 0, 1], 0).into(),
             tenants: setup.tenants,
             webhooks: setup.webhooks,
+            spaces: setup.spaces,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

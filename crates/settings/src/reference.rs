@@ -24,6 +24,8 @@ const EXAMPLES: [(&str, &str); 20] = [
     ("region", "eu"),
     ("public_url", "https://podflare.example.com"),
     ("auth_disabled", "false"),
+    ("wake_spaces", "true"),
+    ("space_days", "365"),
 ];
 
 const WIDTH: usize = 110;

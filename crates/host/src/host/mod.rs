@@ -6,9 +6,12 @@ mod creation;
 mod disk_room;
 mod expiry;
 mod forking;
+mod freezing;
 mod headroom;
+mod keeping;
 mod marks;
 mod registry;
+mod resuming;
 mod room;
 mod turns;
 mod usage;
@@ -42,6 +45,7 @@ use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
@@ -56,8 +60,10 @@ pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
+pub(crate) use freezing::FreezeError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
+pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
 
 use turns::Turns;
@@ -73,6 +79,7 @@ pub struct Host {
     webhooks: Arc<Webhooks>,
     turns: Turns,
     data: DataDir,
+    spaces: Arc<Spaces>,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
@@ -104,6 +111,8 @@ pub(crate) struct Background {
 pub enum OpenError {
     #[error("cannot use the data directory")]
     DataDir(#[source] DataDirError),
+    #[error("cannot use the directory of frozen sandboxes")]
+    Spaces(#[source] std::io::Error),
     #[error("cannot open the database of tenants and keys")]
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
@@ -119,6 +128,8 @@ pub enum OpenError {
 pub struct ShutdownReport {
     /// Sandboxes that were ended.
     pub sandboxes: usize,
+    /// Those that were frozen instead, because their clients want them kept.
+    pub frozen: usize,
     /// Runs that were still in progress after the grace period.
     pub runs_cut: u32,
     /// VM processes that were left after all were ended; empty unless something is broken. They have been killed.
@@ -133,6 +144,7 @@ impl Host {
     /// The directory cannot be used, or belongs to another daemon.
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
+        let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
         let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
@@ -171,6 +183,7 @@ impl Host {
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
             data,
+            spaces,
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
@@ -187,6 +200,8 @@ impl Host {
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
         host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
+        host.background
+            .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
@@ -213,6 +228,7 @@ impl Host {
                 pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
                 refills_at_once: pools.refills_at_once,
                 snapshots: self.data.snapshots().to_owned(),
+                spaces: Arc::clone(&self.spaces),
                 boot_deadline: self.config.timing.boot_deadline,
                 patience: self.config.timing.snapshot_patience,
                 tools: self.tools.clone(),
@@ -243,6 +259,10 @@ impl Host {
 
     pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
         &self.webhooks
+    }
+
+    pub(crate) fn spaces(&self) -> &Arc<Spaces> {
+        &self.spaces
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -328,7 +348,7 @@ impl Host {
         for sandbox in self.registry().all().filter(counts) {
             match sandbox.info().state {
                 SandboxState::Booting => sandboxes.booting += 1,
-                SandboxState::Ready => sandboxes.ready += 1,
+                SandboxState::Ready | SandboxState::Freezing => sandboxes.ready += 1,
                 SandboxState::Failed => sandboxes.failed += 1,
                 SandboxState::Ending => {}
             }
@@ -383,7 +403,7 @@ impl Host {
     }
 
     /// Refuses new work, lets runs end within the grace period, then ends every sandbox. `hurry` cuts the grace short.
-    pub async fn shutdown(&self, hurry: impl Future<Output = ()>) -> ShutdownReport {
+    pub async fn shutdown(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> ShutdownReport {
         self.stopping.store(true, Ordering::Relaxed);
         self.background.stop.cancel();
         let grace = timeout(self.config.timing.shutdown_grace, self.activity.quiet());
@@ -392,6 +412,7 @@ impl Host {
             () = hurry => {}
         }
         let runs_cut = self.activity.runs();
+        let frozen = self.freeze_persistent().await;
         let sandboxes = self.registry().drain();
         for sandbox in &sandboxes {
             sandbox.leave_slot();
@@ -430,6 +451,7 @@ impl Host {
         }
         ShutdownReport {
             sandboxes: sandboxes.len(),
+            frozen,
             runs_cut,
             processes_left,
         }

@@ -32,6 +32,9 @@ pub(crate) enum Action {
     Pty,
     Files,
     Webhook,
+    Freeze,
+    Resume,
+    DeleteSpace,
 }
 
 /// Who calls.
@@ -81,6 +84,9 @@ impl Action {
             Self::Pty => "pty",
             Self::Files => "files",
             Self::Webhook => "webhook",
+            Self::Freeze => "freeze",
+            Self::Resume => "resume",
+            Self::DeleteSpace => "delete_space",
         }
     }
 }

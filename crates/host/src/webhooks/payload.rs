@@ -72,6 +72,7 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Merged => "merged",
         EndReason::Abandoned => "abandoned",
         EndReason::Expired(_) => "expired",
+        EndReason::Frozen => "frozen",
         EndReason::RolledBack => "rolled_back",
         EndReason::BootFailed => "boot_failed",
         EndReason::Shutdown => "host_shutdown",
