@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use api::ChangeRequest;
-use lifecycle::{EndReason, Expiry, TooShort, Verdict, Wish};
+use lifecycle::{EndReason, Expiry, Phase, TooShort, Verdict, Wish};
 use pod_types::SandboxId;
 
 use super::Host;
@@ -73,8 +73,12 @@ impl Host {
             (title, closed)
         };
         if !closed {
-            // Somebody came at the last moment, or it ends already and is watched in vain.
-            return self.watch(sandbox);
+            return match sandbox.phase() {
+                // Whoever holds it until its VM is gone needs no more looks.
+                Phase::Ending { .. } | Phase::Gone { .. } => sandbox.set_alarm(None),
+                // Somebody came at the last moment.
+                _ => self.watch(sandbox),
+            };
         }
         let Title { id, terms } = title;
         let fate = Fate {

@@ -39,7 +39,7 @@ impl Uses {
 impl Terms {
     pub(crate) fn lifetime(&self) -> Lifetime {
         Lifetime {
-            born: self.born,
+            born: Moment::from_ms(self.born_ms),
             life_s: self.timeout_seconds,
             idle_s: self.idle_timeout_seconds,
         }
