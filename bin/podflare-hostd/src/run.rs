@@ -9,8 +9,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, TemplateError, Templates,
-    TenantsConfig, Timing, VmmProgram, memory_available_mib, serve, serve_metrics,
+    Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, SpacesConfig, TemplateError,
+    Templates, TenantsConfig, Timing, VmmProgram, memory_available_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -116,6 +116,7 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
     drop(serving.await);
     tracing::info!(
         sandboxes = report.sandboxes,
+        frozen = report.frozen,
         runs_cut = report.runs_cut,
         "stopped"
     );
@@ -190,6 +191,14 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             audit_age: Duration::from_secs(24 * 3600 * u64::from(options.audit_days)),
             audit_rows: options.audit_rows,
             ..TenantsConfig::default()
+        },
+        spaces: SpacesConfig {
+            wake: options.wake_spaces,
+            keep: options
+                .space_days
+                .map(|days| Duration::from_secs(24 * 3600 * u64::from(days))),
+            shutdown_freeze: options.shutdown_freeze,
+            ..SpacesConfig::default()
         },
         timing: Timing {
             boot_deadline: options.boot_deadline,

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, cp, doctor, down, image, key, logs, ls, machine, run, sandbox, shell, status, supervise,
-    tenant, top, up, usage, version,
+    audit, config, cp, doctor, down, image, key, logs, ls, machine, run, sandbox, shell, space, status,
+    supervise, tenant, top, up, usage, version,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    #[command(subcommand)]
+    Space(space::Command),
     Shell(shell::Args),
     #[command(subcommand)]
     Key(key::Command),

@@ -109,6 +109,18 @@ pub enum ErrorCode {
     FileChanged,
     /// Too many transfers and watches in one sandbox.
     TooManyTransfers,
+    /// There is no such space: never, not any more, or it is another tenant's.
+    SpaceNotFound,
+    /// The space cannot be resumed on this host as it is; it is kept.
+    SpaceUnusable,
+    /// The tenant's spaces are as many, or as large, as they may be.
+    SpaceQuota,
+    /// The sandbox could not be frozen; it goes on.
+    FreezeFailed,
+    /// The space was not resumed; it is kept.
+    ResumeFailed,
+    /// The host's own disk is full.
+    HostDiskFull,
 }
 
 /// The body of every response that is not 2xx.
@@ -140,6 +152,7 @@ impl ErrorCode {
             | Self::CheckpointNotFound
             | Self::PtyNotFound
             | Self::FileNotFound
+            | Self::SpaceNotFound
             | Self::RouteNotFound
             | Self::TenantNotFound
             | Self::KeyNotFound => 404,
@@ -156,6 +169,7 @@ impl ErrorCode {
             | Self::FileChanged
             | Self::SandboxNotReady
             | Self::StateConflict
+            | Self::SpaceUnusable
             | Self::CheckpointLost
             | Self::TenantExists
             | Self::PtyExited
@@ -168,15 +182,19 @@ impl ErrorCode {
             | Self::RateLimited
             | Self::TooManyExecs
             | Self::TooManyPtyStreams
-            | Self::TooManyTransfers => 429,
+            | Self::TooManyTransfers
+            | Self::SpaceQuota => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed
+            | Self::FreezeFailed
+            | Self::ResumeFailed
             | Self::CheckpointFailed
             | Self::AgentFailed
             | Self::StoreFailed
             | Self::Internal => 500,
             Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
+            Self::HostDiskFull => 507,
         }
     }
 }

@@ -24,6 +24,7 @@ mod admin;
 
 mod capacity;
 mod sandbox;
+mod space;
 
 mod error;
 
@@ -68,6 +69,7 @@ pub use replay::ReplayRequest;
 pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
 };
+pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

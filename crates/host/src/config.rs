@@ -35,7 +35,32 @@ pub struct HostConfig {
     /// The address that clients reach; decides whether keys are required.
     pub address: SocketAddr,
     pub tenants: TenantsConfig,
+    pub spaces: SpacesConfig,
     pub timing: Timing,
+}
+
+/// What becomes of sandboxes on disk, and when they get there by themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct SpacesConfig {
+    /// A request for a sandbox that was frozen resumes it under its old id.
+    pub wake: bool,
+    /// Spaces older than this are removed; none are when there is no such time.
+    pub keep: Option<Duration>,
+    /// At shutdown, how long persistent sandboxes may take to be frozen, all together. Those that were not are ended.
+    pub shutdown_freeze: Duration,
+    /// When memory runs out, persistent sandboxes are frozen before any is ended.
+    pub freeze_on_pressure: bool,
+}
+
+impl Default for SpacesConfig {
+    fn default() -> Self {
+        Self {
+            wake: false,
+            keep: None,
+            shutdown_freeze: Duration::from_secs(20),
+            freeze_on_pressure: true,
+        }
+    }
 }
 
 /// How much memory sandboxes may have.

@@ -10,6 +10,10 @@ pub(crate) const CHECKPOINT_MADE: &str = "checkpoint_made";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
 pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
+pub(crate) const SANDBOX_FROZEN: &str = "sandbox_frozen";
+pub(crate) const SANDBOX_RESUMED: &str = "sandbox_resumed";
+pub(crate) const FREEZE_FAILED: &str = "freeze_failed";
+pub(crate) const RESUME_FAILED: &str = "resume_failed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
 pub(crate) const AGENT_CONNECTED: &str = "agent_connected";
@@ -20,7 +24,7 @@ pub(crate) const POOL: &str = "pool";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 17] = [
+pub(crate) const ALL: [&str; 21] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -30,6 +34,10 @@ pub(crate) const ALL: [&str; 17] = [
     SANDBOX_FAILED,
     SANDBOX_EXPIRED,
     SANDBOX_DESTROYED,
+    SANDBOX_FROZEN,
+    SANDBOX_RESUMED,
+    FREEZE_FAILED,
+    RESUME_FAILED,
     VM_BOOTED,
     CLONE_READY,
     AGENT_CONNECTED,

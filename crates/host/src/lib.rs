@@ -35,6 +35,7 @@ mod nursery;
 mod pty;
 mod replay;
 mod sandbox;
+mod spaces;
 mod store;
 mod tenants;
 
@@ -47,7 +48,7 @@ mod simulation;
 mod tests;
 
 pub use auth::{Auth, AuthConfig, AuthConfigError, Mode};
-pub use config::{HostConfig, MemoryLimits, Pools, Timing};
+pub use config::{HostConfig, MemoryLimits, Pools, SpacesConfig, Timing};
 pub use host::{Host, OpenError, ShutdownReport};
 pub use http::{Api, serve, serve_metrics};
 pub use memory::{Probe, memory_available_mib};

@@ -19,6 +19,7 @@ mod requests;
 mod runs;
 mod sandboxes;
 mod shares;
+mod spaces;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -35,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, Templates, TenantsConfig, Timing,
-    serve,
+    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, SpacesConfig, Templates,
+    TenantsConfig, Timing, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -66,6 +67,7 @@ struct Setup {
     boot: Boot,
     pools: Pools,
     tenants: TenantsConfig,
+    spaces: SpacesConfig,
 }
 
 /// Every sandbox is booted.
@@ -102,6 +104,7 @@ impl Default for Setup {
             boot: Boot::Normal,
             pools: no_pools(),
             tenants: TenantsConfig::default(),
+            spaces: SpacesConfig::default(),
         }
     }
 }
@@ -149,6 +152,7 @@ impl Daemon {
             },
             address: ([127, 0, 0, 1], 0).into(),
             tenants: setup.tenants,
+            spaces: setup.spaces,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -93,6 +93,19 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_SHUTDOWN_GRACE", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub shutdown_grace: Duration,
 
+    /// Seconds that persistent sandboxes may take to be frozen on a request to stop, all together; what is not frozen by
+    /// then ends
+    #[arg(long, env = "PODFLARE_SHUTDOWN_FREEZE", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
+    pub shutdown_freeze: Duration,
+
+    /// Resume a frozen sandbox under its old id when somebody runs something in it, opens a terminal or asks for a file
+    #[arg(long, env = "PODFLARE_WAKE_SPACES", value_parser = BoolishValueParser::new())]
+    pub wake_spaces: bool,
+
+    /// Days for which frozen sandboxes are kept; for ever unless given
+    #[arg(long, env = "PODFLARE_SPACE_DAYS", value_parser = clap::value_parser!(u32).range(1..=36500), value_name = "DAYS")]
+    pub space_days: Option<u32>,
+
     /// What is logged, e.g. `info,host=debug`; RUST_LOG counts when this is not set [default: info]
     #[arg(long, env = "PODFLARE_LOG", value_name = "FILTER")]
     pub log: Option<String>,

@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 18] = [
+const EXAMPLES: [(&str, &str); 20] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -22,6 +22,8 @@ const EXAMPLES: [(&str, &str); 18] = [
     ("region", "eu"),
     ("public_url", "https://podflare.example.com"),
     ("auth_disabled", "false"),
+    ("wake_spaces", "true"),
+    ("space_days", "365"),
 ];
 
 const WIDTH: usize = 110;

@@ -86,11 +86,11 @@ power_off() {
     touch /run/stopping
     kill -TERM "$(cat /run/hostd.pid)"
     tenths=0
-    while hostd_alive && [ $tenths -lt 100 ]; do
+    while hostd_alive && [ $tenths -lt 400 ]; do
         usleep 100000
         tenths=$((tenths + 1))
     done
-    hostd_alive && say "the host daemon did not end within 10 s"
+    hostd_alive && say "the host daemon did not end within 40 s"
     kill -KILL -1
     sync
     umount /state || mount -o remount,ro /state

@@ -37,8 +37,9 @@ pub(super) enum QueryType {
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 7] = [
+const SEGMENTS: [(&str, &str, &str); 8] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
+    ("space", "^spc_[0-9a-f]{32}$", "The space."),
     ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
     (
         "checkpoint",

@@ -30,12 +30,10 @@ pub(crate) enum Happening {
         into: SandboxId,
     },
     /// It is on the disk, in this space, and its id is unknown.
-    #[allow(dead_code, reason = "told by who freezes")]
     Frozen {
         space: String,
     },
     /// It came out of this space, under a new id.
-    #[allow(dead_code, reason = "told by who resumes")]
     Resumed {
         space: String,
     },
@@ -58,7 +56,11 @@ impl Happening {
             EndReason::Deleted | EndReason::Expired(_) | EndReason::Shutdown => {
                 Some(Self::Destroyed { reason })
             }
-            EndReason::Merged | EndReason::RolledBack | EndReason::Abandoned | EndReason::BootFailed => None,
+            EndReason::Merged
+            | EndReason::Frozen
+            | EndReason::RolledBack
+            | EndReason::Abandoned
+            | EndReason::BootFailed => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use api::ChangeRequest;
+use api::{ChangeRequest, FreezeCause};
 use lifecycle::{EndReason, Expiry, Phase, TooShort, Verdict, Wish};
 use pod_types::SandboxId;
 
@@ -43,16 +43,27 @@ impl Host {
         sandbox.set_alarm(Some(self.scheduler.set(at, sandbox)));
     }
 
-    // Where an idle sandbox that is `persistent` is to be frozen instead (`Host::freeze`): in `look_at`, before `expire`. What
-    // cannot be frozen goes on living, and is watched from then on as if it had been used.
     fn look_at(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         match sandbox.verdict() {
+            Verdict::Over(Expiry::Idle) if sandbox.may_freeze() => self.freeze_idle(sandbox),
             Verdict::Over(which) => self.expire(sandbox, which),
             Verdict::LookAt(_) | Verdict::Never => self.watch(sandbox),
         }
     }
 
-    /// Ends a sandbox, or freezes it if that was agreed on.
+    /// Freezes a sandbox that nobody uses. What cannot be frozen goes on living, and is watched from then on as if it had
+    /// been used.
+    fn freeze_idle(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let (host, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+        self.owners.spawn(async move {
+            if host.freeze(&sandbox, FreezeCause::Idle).await.is_err() {
+                sandbox.touch();
+                host.watch(&sandbox);
+            }
+        });
+    }
+
+    /// Ends a sandbox.
     fn expire(self: &Arc<Self>, sandbox: &Arc<Sandbox>, which: Expiry) {
         let (title, closed) = {
             // Under the lock: a merge may give it another id and other terms.
@@ -64,7 +75,7 @@ impl Host {
             }
             let reason = EndReason::Expired(which);
             let closed = sandbox.advance(|machine| match which {
-                Expiry::Lifetime => machine.end(reason),
+                Expiry::Lifetime => machine.end_unless_freezing(reason),
                 Expiry::Idle => machine.end_unless_used(reason),
             });
             if closed {
@@ -76,6 +87,11 @@ impl Host {
             return match sandbox.phase() {
                 // Whoever holds it until its VM is gone needs no more looks.
                 Phase::Ending { .. } | Phase::Gone { .. } => sandbox.set_alarm(None),
+                // It is a space in a moment, or goes on after all.
+                Phase::Freezing => {
+                    let soon = self.scheduler.uptime().now().plus_s(1);
+                    sandbox.set_alarm(Some(self.scheduler.set(soon, sandbox)));
+                }
                 // Somebody came at the last moment.
                 _ => self.watch(sandbox),
             };

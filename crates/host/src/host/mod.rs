@@ -5,8 +5,11 @@ mod checkpointing;
 mod creation;
 mod expiry;
 mod forking;
+mod freezing;
+mod keeping;
 mod marks;
 mod registry;
+mod resuming;
 mod room;
 mod turns;
 mod usage;
@@ -36,6 +39,7 @@ use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
@@ -49,8 +53,10 @@ pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
+pub(crate) use freezing::FreezeError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
+pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
 
 use turns::Turns;
@@ -65,6 +71,7 @@ pub struct Host {
     tenants: Arc<Tenants>,
     turns: Turns,
     data: DataDir,
+    spaces: Arc<Spaces>,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
@@ -93,6 +100,8 @@ pub(crate) struct Background {
 pub enum OpenError {
     #[error("cannot use the data directory")]
     DataDir(#[source] DataDirError),
+    #[error("cannot use the directory of frozen sandboxes")]
+    Spaces(#[source] std::io::Error),
     #[error("cannot open the database of tenants and keys")]
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
@@ -106,6 +115,8 @@ pub enum OpenError {
 pub struct ShutdownReport {
     /// Sandboxes that were ended.
     pub sandboxes: usize,
+    /// Those that were frozen instead, because their clients want them kept.
+    pub frozen: usize,
     /// Runs that were still in progress after the grace period.
     pub runs_cut: u32,
     /// VM processes that were left after all were ended; empty unless something is broken. They have been killed.
@@ -120,6 +131,7 @@ impl Host {
     /// The directory cannot be used, or belongs to another daemon.
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
+        let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
         let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
@@ -148,6 +160,7 @@ impl Host {
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
             data,
+            spaces,
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
@@ -162,6 +175,8 @@ impl Host {
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background
+            .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
@@ -188,6 +203,7 @@ impl Host {
                 pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
                 refills_at_once: pools.refills_at_once,
                 snapshots: self.data.snapshots().to_owned(),
+                spaces: Arc::clone(&self.spaces),
                 boot_deadline: self.config.timing.boot_deadline,
                 patience: self.config.timing.snapshot_patience,
                 tools: self.tools.clone(),
@@ -214,6 +230,10 @@ impl Host {
 
     pub(crate) fn tenants(&self) -> &Arc<Tenants> {
         &self.tenants
+    }
+
+    pub(crate) fn spaces(&self) -> &Arc<Spaces> {
+        &self.spaces
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -297,7 +317,7 @@ impl Host {
         for sandbox in self.registry().all().filter(counts) {
             match sandbox.info().state {
                 SandboxState::Booting => sandboxes.booting += 1,
-                SandboxState::Ready => sandboxes.ready += 1,
+                SandboxState::Ready | SandboxState::Freezing => sandboxes.ready += 1,
                 SandboxState::Failed => sandboxes.failed += 1,
                 SandboxState::Ending => {}
             }
@@ -345,7 +365,7 @@ impl Host {
     }
 
     /// Refuses new work, lets runs end within the grace period, then ends every sandbox. `hurry` cuts the grace short.
-    pub async fn shutdown(&self, hurry: impl Future<Output = ()>) -> ShutdownReport {
+    pub async fn shutdown(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> ShutdownReport {
         self.stopping.store(true, Ordering::Relaxed);
         self.background.stop.cancel();
         let grace = timeout(self.config.timing.shutdown_grace, self.activity.quiet());
@@ -354,6 +374,7 @@ impl Host {
             () = hurry => {}
         }
         let runs_cut = self.activity.runs();
+        let frozen = self.freeze_persistent().await;
         let sandboxes = self.registry().drain();
         for sandbox in &sandboxes {
             sandbox.leave_slot();
@@ -390,6 +411,7 @@ impl Host {
         }
         ShutdownReport {
             sandboxes: sandboxes.len(),
+            frozen,
             runs_cut,
             processes_left,
         }

@@ -117,7 +117,7 @@ impl Host {
             }
             let Some(host) = host.upgrade() else { return };
             if critical > 0 && !host.squeeze() && critical > 1 {
-                if !host.lose_the_oldest_checkpoint().await {
+                if !host.lose_the_oldest_checkpoint().await && !host.freeze_for_memory().await {
                     host.end_the_largest().await;
                 }
                 critical = 0;

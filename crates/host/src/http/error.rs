@@ -75,6 +75,9 @@ pub(super) fn run_refused(refused: RunRefused, sandbox: &Sandbox) -> Failed {
     let text = refused.to_string();
     Failed(match refused {
         RunRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+        RunRefused::Freezing => ApiError::new(ErrorCode::StateConflict, text)
+            .hint("it will be a space; resume that, and run this in the sandbox it becomes")
+            .retry_after(1),
         RunRefused::TooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
             .hint("wait for one of them to end")
             .retry_after(1),
@@ -141,7 +144,9 @@ impl From<ForkError> for Failed {
                 let text = refused.to_string();
                 match refused {
                     ForkRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-                    ForkRefused::TooMany => ApiError::new(ErrorCode::StateConflict, text).retry_after(1),
+                    ForkRefused::Freezing | ForkRefused::TooMany => {
+                        ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
+                    }
                     ForkRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
                     ForkRefused::Ended { .. } => return no_sandbox(),
                 }
@@ -179,7 +184,9 @@ impl From<MergeError> for Failed {
         Self(match refused {
             MergeRefused::Itself => ApiError::new(ErrorCode::InvalidField, text),
             MergeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-            MergeRefused::WinnerFailed { .. } => ApiError::new(ErrorCode::StateConflict, text),
+            MergeRefused::Freezing | MergeRefused::WinnerFailed { .. } => {
+                ApiError::new(ErrorCode::StateConflict, text)
+            }
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => return no_sandbox(),
         })
     }

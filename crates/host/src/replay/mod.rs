@@ -19,6 +19,7 @@
 //! takes back.
 
 mod cut;
+mod kept;
 mod log;
 mod shorten;
 mod succession;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+pub(crate) use kept::KeptError;
 use log::{Chunk, Log};
 pub(crate) use succession::Succession;
 

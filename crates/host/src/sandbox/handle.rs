@@ -300,7 +300,7 @@ impl Sandbox {
     /// Waits until the sandbox is neither booting nor ready.
     pub(crate) async fn down(&self) {
         let mut changed = self.changed.subscribe();
-        while matches!(self.phase(), Phase::Booting | Phase::Ready) {
+        while matches!(self.phase(), Phase::Booting | Phase::Ready | Phase::Freezing) {
             // The sender lives in `self`, so this cannot fail while `self` is borrowed.
             if changed.changed().await.is_err() {
                 return;
@@ -452,6 +452,7 @@ pub(crate) fn state_of(phase: &Phase) -> SandboxState {
     match phase {
         Phase::Booting => SandboxState::Booting,
         Phase::Ready => SandboxState::Ready,
+        Phase::Freezing => SandboxState::Freezing,
         Phase::Failed { .. } => SandboxState::Failed,
         Phase::Ending { .. } | Phase::Gone { .. } => SandboxState::Ending,
     }

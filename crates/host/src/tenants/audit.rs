@@ -31,6 +31,9 @@ pub(crate) enum Action {
     Kill,
     Pty,
     Files,
+    Freeze,
+    Resume,
+    DeleteSpace,
 }
 
 /// Who calls.
@@ -79,6 +82,9 @@ impl Action {
             Self::Kill => "kill",
             Self::Pty => "pty",
             Self::Files => "files",
+            Self::Freeze => "freeze",
+            Self::Resume => "resume",
+            Self::DeleteSpace => "delete_space",
         }
     }
 }

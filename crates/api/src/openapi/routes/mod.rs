@@ -9,18 +9,20 @@ mod files;
 mod forks;
 mod ptys;
 mod sandboxes;
+mod spaces;
 mod status;
 mod usage;
 
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 10] = [
+pub(super) const TAGS: [(&str, &str); 11] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    ("spaces", "Sandboxes on disk: freezing them, and going on."),
     (
         "checkpoints",
         "States of a sandbox to go back to under the same id.",
@@ -43,6 +45,7 @@ pub fn operations() -> Vec<Operation> {
         ptys::operations(),
         files::operations(),
         forks::operations(),
+        spaces::operations(),
         checkpoints::operations(),
         usage::operations(),
         status::operations(),
