@@ -5,6 +5,7 @@ pub(crate) const HTTP_REQUEST: &str = "http_request";
 pub(crate) const SANDBOX_CREATED: &str = "sandbox_created";
 pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
+pub(crate) const SANDBOX_ADOPTED: &str = "sandbox_adopted";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
@@ -17,11 +18,12 @@ pub(crate) const POOL: &str = "pool";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 14] = [
+pub(crate) const ALL: [&str; 15] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
+    SANDBOX_ADOPTED,
     SANDBOX_FAILED,
     SANDBOX_DESTROYED,
     VM_BOOTED,

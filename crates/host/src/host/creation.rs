@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::{CreateRequest, Source};
-use lifecycle::{Ancestry, QuotaRefused};
+use lifecycle::{Ancestry, EndReason, QuotaRefused};
 use pod_types::{ErrorChain, IdError, Limits, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -48,6 +48,8 @@ pub(crate) enum CreateRefused {
     Stopping,
     NoId(IdError),
     NoDirectory(io::Error),
+    /// What it is could not be written down for the daemon after this one.
+    NoRecord(io::Error),
     Failed(Box<CreateFailure>),
     /// The owner ended without a word.
     Lost,
@@ -64,7 +66,7 @@ impl CreateRefused {
             Self::NoRoom(_) => Failing::NoRoom,
             Self::Stopping => Failing::Stopping,
             Self::Failed(_) | Self::Lost => Failing::Vm,
-            Self::NoId(_) | Self::NoDirectory(_) => Failing::Internal,
+            Self::NoId(_) | Self::NoDirectory(_) | Self::NoRecord(_) => Failing::Internal,
         }
     }
 }
@@ -206,7 +208,9 @@ impl Host {
             replay: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
-        sandbox.be_born(vm.process.pid(), Some(connection));
+        sandbox.be_born(&vm.process, Some(connection));
+        let recorded = sandbox.begin_record(None, reservation.mib());
+        recorded.map_err(CreateRefused::NoRecord)?;
         self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
         Ok(sandbox)
     }
@@ -240,12 +244,19 @@ impl Host {
             deadline: self.config.timing.boot_deadline,
         };
         let start = Start::Boot(Box::new(Birth { plan, born }));
+        let reserved_mib = reservation.mib();
         let (sandbox, mailbox) = self.draw_up(draft);
         self.adopt(&sandbox, None, mailbox, reservation, start)?;
         match birth.await {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
-                Ok(sandbox)
+                match sandbox.begin_record(None, reserved_mib) {
+                    Ok(()) => Ok(sandbox),
+                    Err(error) => {
+                        sandbox.tell(Message::End(EndReason::BootFailed)).await;
+                        Err(CreateRefused::NoRecord(error))
+                    }
+                }
             }
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
             Err(_) => Err(CreateRefused::Lost),

@@ -1,5 +1,6 @@
 //! Copies of a running sandbox, and putting one in the place of another.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,26 +9,27 @@ use api::Source;
 use futures_util::future::try_join_all;
 use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::creation::Draft;
-use super::registry::MergeError;
+use super::registry::{MergeError, Merged};
 use super::room::Unserved;
 use super::turns::Line;
 use super::{CreateRefused, Host, Marks, NoRoom};
 use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
+use crate::budget::Reservation;
 use crate::clock;
 use crate::events;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
-use crate::sandbox::{Message, Origin, RunStream, Spec, Start, Terms, Title};
+use crate::sandbox::{Message, Origin, RunStream, Sandbox, Spec, Start, Terms, Title};
 use crate::tenants::TurnRefused;
-use crate::vm::{CloneError, Order};
+use crate::vm::{CloneError, Order, Vm};
 
 /// What a clone counts for where clones of its template were never measured, in MiB.
 const FIRST_ESTIMATE_MIB: u64 = 64;
@@ -49,6 +51,8 @@ pub(crate) enum ForkError {
     Raise(RaiseError),
     /// Nobody knows what became of the run in progress in a child.
     Carry(AgentError),
+    /// What the children are could not be written down for the daemon after this one.
+    Record(io::Error),
 }
 
 /// What a child starts with beside its VM.
@@ -62,6 +66,29 @@ enum Reached {
     Idle(AgentConnection),
     /// It follows the run that goes on in the child.
     Carried(AgentConnection, Scribe),
+}
+
+/// A child that nobody knows yet.
+struct Newborn {
+    sandbox: Arc<Sandbox>,
+    mailbox: mpsc::Receiver<Message>,
+    vm: Vm,
+    part: Reservation,
+    /// The run that goes on in it.
+    carried: Option<(AgentConnection, Scribe)>,
+}
+
+/// Writes down what each child is; some dozen files would keep others from a thread of the runtime.
+async fn write_records(children: Vec<Newborn>, parent: SandboxId) -> io::Result<Vec<Newborn>> {
+    let write = move || {
+        for child in &children {
+            child.sandbox.begin_record(Some(parent), child.part.mib())?;
+        }
+        Ok(children)
+    };
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(io::Error::other)?
 }
 
 impl Heir {
@@ -98,6 +125,7 @@ impl ForkError {
             Self::Stopping => Failing::Stopping,
             Self::NoRoom(_) => Failing::NoRoom,
             Self::Clone(_) | Self::Raise(_) | Self::Carry(_) => Failing::Vm,
+            Self::Record(_) => Failing::Internal,
         }
     }
 }
@@ -184,7 +212,7 @@ impl Host {
         let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
         let children = raising.await?;
         marks.mark("identity");
-        let mut known = Vec::with_capacity(children.len());
+        let mut births = Vec::with_capacity(children.len());
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
@@ -202,13 +230,33 @@ impl Host {
                 files: vm.home.files.clone(),
                 replay: heir.replay,
             };
-            let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
             let (idle, carried) = match heir.reached {
                 Reached::Idle(connection) => (Some(connection), None),
                 Reached::Carried(connection, scribe) => (None, Some((connection, scribe))),
             };
-            sandbox.be_born(vm.process.pid(), idle);
+            sandbox.be_born(&vm.process, idle);
+            births.push(Newborn {
+                sandbox,
+                mailbox,
+                vm,
+                part: reservation.split(each_mib),
+                carried,
+            });
+        }
+        let births = write_records(births, parent.id())
+            .await
+            .map_err(ForkError::Record)?;
+        marks.mark("record");
+        let mut known = Vec::with_capacity(births.len());
+        for newborn in births {
+            let Newborn {
+                sandbox,
+                mailbox,
+                vm,
+                part,
+                carried,
+            } = newborn;
             let start = Start::Born(Box::new(vm));
             self.adopt(&sandbox, Some(&parent), mailbox, part, start)
                 .map_err(|_: CreateRefused| ForkError::Stopping)?;
@@ -218,7 +266,7 @@ impl Host {
                 let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
                 self.background.spawn(run.write_down());
             }
-            known.push(id);
+            known.push(sandbox.id());
         }
         Ok((known, marks))
     }
@@ -242,10 +290,23 @@ impl Host {
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
         let births = &self.metrics().births;
-        let old = self
+        let merged = self
             .registry()
             .merge(loser, winner, tenant)
             .inspect_err(|_| births.failed(Operation::Merge, Failing::Refused))?;
+        let Merged {
+            old,
+            new,
+            parent,
+            children,
+        } = merged;
+        // From here on a daemon that comes after this one finds the winner under the id, and then nothing of the loser.
+        let recorded = new.succeed(&old, winner, parent);
+        old.forget_record();
+        self.background.spawn(async move {
+            let write = move || children.iter().for_each(|child| child.now_child_of(loser));
+            drop(tokio::task::spawn_blocking(write).await);
+        });
         tracing::info!(event = events::SANDBOX_MERGED, sandbox_id = %loser, winner = %winner, "sandbox merged");
         old.leave_slot();
         let mailbox = old.mailbox();
@@ -257,6 +318,7 @@ impl Host {
         marks.mark("swap");
         births.merged();
         births.stages(Operation::Merge, marks.spans());
+        recorded.map_err(MergeError::Record)?;
         Ok(marks)
     }
 }

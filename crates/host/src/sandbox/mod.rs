@@ -5,6 +5,7 @@ mod birth;
 mod handle;
 mod owner;
 mod run;
+mod standing;
 mod tally;
 
 pub(crate) use birth::{Birth, BootPlan, CreateError, CreateFailure};

@@ -37,6 +37,11 @@ impl VmFiles {
         self.dir.join("disk.layer")
     }
 
+    /// What a daemon after this one needs to know; see [`crate::records`].
+    pub(crate) fn record(&self) -> PathBuf {
+        self.dir.join("record")
+    }
+
     pub(crate) fn stderr(&self) -> PathBuf {
         self.dir.join("vmm.stderr")
     }

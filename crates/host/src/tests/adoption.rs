@@ -1,0 +1,283 @@
+//! Daemons that vanish, and those that come after them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::client::{Connection, Response};
+use super::{BOUND, Daemon, Setup, eventually, pool_of};
+use crate::simulation::Simulation;
+
+/// A data directory and the VMs of whichever daemon has it.
+struct House {
+    simulation: Simulation,
+    dir: Arc<TempDir>,
+}
+
+/// A daemon with a runtime of its own, so that it can vanish with all its tasks.
+struct Tenant {
+    daemon: Option<Daemon>,
+    runtime: Option<Runtime>,
+}
+
+impl House {
+    fn new() -> Self {
+        let simulation = Simulation::default();
+        simulation.live_here();
+        Self {
+            simulation,
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    async fn daemon(&self, setup: Setup) -> Tenant {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (simulation, dir) = (self.simulation.clone(), Arc::clone(&self.dir));
+        let daemon = runtime.spawn(async move { Daemon::open_shared(setup, simulation, dir).await });
+        Tenant {
+            daemon: Some(daemon.await.unwrap()),
+            runtime: Some(runtime),
+        }
+    }
+
+    /// Directories of VMs.
+    fn homes(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("data/vms"))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Tenant {
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().unwrap()
+    }
+
+    /// What `kill -9` does.
+    async fn vanish(&mut self) {
+        let daemon = self.daemon.take().unwrap();
+        daemon.host.vanish();
+        let host = Arc::downgrade(&daemon.host);
+        drop(daemon);
+        self.runtime.take().unwrap().shutdown_background();
+        let started = Instant::now();
+        while host.strong_count() > 0 {
+            assert!(started.elapsed() < BOUND, "waited for a daemon's tasks to end");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn stop(mut self) {
+        let daemon = self.daemon.take().unwrap();
+        let runtime = self.runtime.take().unwrap();
+        runtime.spawn(async move { daemon.stop().await }).await.unwrap();
+        runtime.shutdown_background();
+    }
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// VMs in the pool of the default template.
+fn waiting(daemon: &Daemon) -> u32 {
+    daemon.host.capacity(None).pools[0].size
+}
+
+fn id(path: &str) -> String {
+    path.trim_start_matches("/v1/sandboxes/").to_owned()
+}
+
+async fn info(daemon: &Daemon, sandbox: &str) -> serde_json::Value {
+    let mut info = daemon.get(sandbox).await.json();
+    info["stats"].take();
+    info
+}
+
+#[tokio::test]
+async fn sandboxes_go_on_under_the_next_daemon_with_all_they_were() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let daemon = first.daemon();
+    let body =
+        r#"{"ram_mib":256,"rootfs_gb":8,"egress":false,"timeout_seconds":600,"idle_timeout_seconds":60}"#;
+    let created = daemon.post("/v1/sandboxes", body).await;
+    let parent = format!("/v1/sandboxes/{}", created.json()["id"].as_str().unwrap());
+    daemon.run(&parent, "keep state").await;
+    let children = daemon.fork(&parent, 2).await;
+    let grandchild = daemon.fork(&children[0], 1).await.remove(0);
+    let all = [&parent, &children[0], &children[1], &grandchild];
+    let mut before = Vec::new();
+    for sandbox in all {
+        before.push(info(daemon, sandbox).await);
+    }
+    let capacity = daemon.get("/v1/capacity").await.json();
+    let deleted = daemon.sandbox().await;
+    daemon.delete(&deleted).await;
+    first.vanish().await;
+
+    let second = house.daemon(Setup::default()).await;
+    let daemon = second.daemon();
+    for (sandbox, before) in all.into_iter().zip(before) {
+        assert_eq!(info(daemon, sandbox).await, before);
+        assert_eq!(daemon.says(sandbox, "kept").await, "state");
+    }
+    assert_eq!(daemon.get(&deleted).await.status, 404);
+    let now = daemon.get("/v1/capacity").await.json();
+    assert_eq!(now["memory"]["used_mib"], capacity["memory"]["used_mib"]);
+    // They are whole: what could be done with them can be done.
+    let more = daemon.fork(&grandchild, 1).await.remove(0);
+    assert_eq!(info(daemon, &more).await["generation"], 3);
+    assert_eq!(daemon.says(&more, "kept").await, "state");
+    for sandbox in all {
+        assert_eq!(daemon.delete(sandbox).await.status, 204);
+    }
+    second.stop().await;
+    assert_eq!(house.homes(), 0);
+}
+
+#[tokio::test]
+async fn what_nobody_was_told_of_ends_and_pools_are_filled_anew() {
+    let house = House::new();
+    let pool = || Setup {
+        pools: pool_of(2),
+        ..Setup::default()
+    };
+    let mut first = house.daemon(pool()).await;
+    eventually("the pool is full", || waiting(first.daemon()) == 2).await;
+    let sandbox = first.daemon().sandbox().await;
+    first.daemon().run(&sandbox, "keep me").await;
+    // Beside the sandbox two that wait and the zygotes of both templates.
+    let all_are_there = || house.simulation.seen.alive.load(Ordering::SeqCst) == 5;
+    eventually("the pool is full again", all_are_there).await;
+    first.vanish().await;
+
+    let second = house.daemon(pool()).await;
+    assert_eq!(second.daemon().says(&sandbox, "kept").await, "me");
+    eventually("the pool of the next daemon is full", || {
+        waiting(second.daemon()) == 2 && all_are_there()
+    })
+    .await;
+    second.stop().await;
+    assert_eq!(house.homes(), 0);
+}
+
+#[tokio::test]
+async fn a_sandbox_whose_vm_ended_meanwhile_is_known_and_says_so() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let (ended, failed) = (first.daemon().sandbox().await, first.daemon().sandbox().await);
+    let pid = |info: Response| u32::try_from(info.json()["vmm_pid"].as_u64().unwrap()).unwrap();
+    let pid_ended = pid(first.daemon().get(&ended).await);
+    first.daemon().run(&failed, "panic").await;
+    let why = first.daemon().get(&failed).await.json()["last_error"].clone();
+    first.vanish().await;
+    house.simulation.kill(pid_ended);
+
+    let mut second = house.daemon(Setup::default()).await;
+    let info = second.daemon().get(&ended).await.json();
+    assert_eq!(info["state"], "failed");
+    assert_eq!(info["last_error"], "the VM ended while no daemon was running");
+    assert_eq!(second.daemon().get(&failed).await.json()["last_error"], why);
+    assert_eq!(second.daemon().delete(&failed).await.status, 204);
+    second.vanish().await;
+    let third = house.daemon(Setup::default()).await;
+    assert_eq!(
+        third.daemon().get(&ended).await.json()["last_error"],
+        info["last_error"]
+    );
+    assert_eq!(third.daemon().get(&failed).await.status, 404);
+    third.daemon().delete(&ended).await;
+    third.stop().await;
+    assert_eq!(house.homes(), 0);
+}
+
+#[tokio::test]
+async fn a_merge_holds_and_the_family_is_what_it_was() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let daemon = first.daemon();
+    let parent = daemon.sandbox().await;
+    let winner = daemon.fork(&parent, 1).await.remove(0);
+    let child = daemon.fork(&winner, 1).await.remove(0);
+    daemon.run(&winner, "keep won").await;
+    let merged = format!("{parent}/merge_into/{}", id(&winner));
+    assert_eq!(daemon.post(&merged, "").await.status, 204);
+    first.vanish().await;
+
+    let second = house.daemon(Setup::default()).await;
+    let daemon = second.daemon();
+    assert_eq!(daemon.says(&parent, "kept").await, "won");
+    assert_eq!(daemon.get(&winner).await.status, 404);
+    assert_eq!(
+        daemon.get(&parent).await.json()["parent"],
+        serde_json::Value::Null
+    );
+    assert_eq!(daemon.get(&child).await.json()["parent"], id(&parent));
+    assert_eq!(
+        daemon.get(&parent).await.json()["children"],
+        serde_json::json!([id(&child)])
+    );
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_hands_over_leaves_its_sandboxes_running() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let sandbox = first.daemon().sandbox().await;
+    first.daemon().run(&sandbox, "keep on").await;
+    let host = Arc::clone(&first.daemon().host);
+    assert_eq!(host.leave_running().await, 1);
+    let refused = first.daemon().post("/v1/sandboxes", "{}").await;
+    assert_eq!(refused.status, 503);
+    drop(host);
+    first.vanish().await;
+    let second = house.daemon(Setup::default()).await;
+    assert_eq!(second.daemon().says(&sandbox, "kept").await, "on");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_quota_does_not_keep_what_exists_and_counts_it() {
+    let house = House::new();
+    let keys = || Setup {
+        keys: Some("k1"),
+        ..Setup::default()
+    };
+    let call = async |daemon: &Daemon, method: &str, path: &str| {
+        let mut connection = Connection::open(daemon.address).await;
+        connection
+            .send(method, path, "authorization: Bearer k1\r\n", "")
+            .await;
+        connection.response().await
+    };
+    let mut first = house.daemon(keys()).await;
+    let made = call(first.daemon(), "POST", "/v1/sandboxes").await;
+    let sandbox = format!("/v1/sandboxes/{}", made.json()["id"].as_str().unwrap());
+    first.vanish().await;
+    let second = house.daemon(keys()).await;
+    assert_eq!(call(second.daemon(), "GET", &sandbox).await.status, 200);
+    assert_eq!(second.daemon().get(&sandbox).await.status, 401);
+    let held: u64 = second
+        .daemon()
+        .host
+        .tenants()
+        .accounts()
+        .iter()
+        .map(|account| account.held())
+        .sum();
+    assert_eq!(held, 1);
+    second.stop().await;
+}
