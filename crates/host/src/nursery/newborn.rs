@@ -89,6 +89,7 @@ pub(crate) async fn raise(
 pub(super) async fn warm(connection: &mut AgentConnection, code: &str) -> Result<(), RaiseError> {
     let exec = Request::Exec(ExecRequest {
         language: Language::Python,
+        run: 0,
         timeout_ms: None,
         traceparent: None,
         code: code.to_owned(),
