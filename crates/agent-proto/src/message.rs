@@ -105,6 +105,8 @@ pub struct Resumed {
 /// had taken. What comes is what followed that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
+    /// Its [`ExecRequest::run`].
+    pub run: u64,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
 }

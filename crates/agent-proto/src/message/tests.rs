@@ -98,8 +98,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<Vec<Option<[u8; 32]>>>().prop_map(Reply::Digests),
         any::<u64>().prop_map(|bytes| Reply::Dropped { bytes }),
         any::<u64>().prop_map(|wall_clock_ns| Reply::Time { wall_clock_ns }),
-        any::<(u64, u64)>().prop_map(|(stdout_bytes, stderr_bytes)| {
+        any::<(u64, u64, u64)>().prop_map(|(run, stdout_bytes, stderr_bytes)| {
             Reply::Carried(Carried {
+                run,
                 stdout_bytes,
                 stderr_bytes,
             })

@@ -320,6 +320,7 @@ impl Follower {
     /// Where it begins, for [`Reply::Carried`].
     pub(crate) fn beginning(&self) -> Beginning {
         Beginning {
+            run: self.run.name,
             stdout_bytes: self.from.stdout,
             stderr_bytes: self.from.stderr,
         }

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use agent_proto::{Reply, Request};
 use futures_util::{StreamExt as _, stream};
 use lifecycle::Ancestry;
 use pod_types::{ErrorChain, SandboxId};
@@ -26,10 +27,12 @@ use vmm_proto::{Command, VmState};
 
 use super::Host;
 use super::creation::Draft;
+use crate::agent::{self, AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::events;
 use crate::records::{Found, Orphan, Record, sort_out};
-use crate::sandbox::{Origin, Spec, Start, Title};
+use crate::replay::{Replay, Scribe};
+use crate::sandbox::{Origin, RunStream, Spec, Start, Title};
 use crate::storage::{self, DataDir, DataDirError, Spared};
 use crate::tenants::Account;
 use crate::vm::{self, Control, ControlError, Home, Process, ProcessName, Roster, Ticket, Vm, VmmSpawner};
@@ -63,6 +66,23 @@ pub struct TakenOver {
     pub failed: usize,
     /// Those of tenants that are no more.
     pub ended: usize,
+}
+
+/// A VM that has answered.
+struct Up {
+    process: Process,
+    control: Control,
+    agent: Agent,
+}
+
+/// What its guest says of its last run.
+enum Agent {
+    /// All of it is known.
+    Idle(AgentConnection),
+    /// It goes on, or its end was not heard of.
+    GoesOn(AgentConnection, Scribe),
+    /// Nothing. That may be its users' doing, and nothing is taken from them for it.
+    Unheard,
 }
 
 /// What became of one sandbox.
@@ -177,6 +197,9 @@ impl Host {
         // From here on each is on the roster in its own right.
         drop(tickets);
         let home = self.tools.homes.existing(name);
+        let kept = home.files.replay();
+        let recalled = tokio::task::spawn_blocking(move || Replay::recall(kept)).await;
+        let replay = recalled.unwrap_or_default();
         let process = process.map(|process| self.watch(process));
         let Some(account) = self.tenants().account(Tenant(record.tenant)) else {
             tracing::warn!(
@@ -192,14 +215,30 @@ impl Host {
                 vm::console_tail(&home.files.console()),
             )),
             (None, Some(process)) => match reach(process, &home).await {
-                Ok(up) => Ok(up),
+                Ok((process, control)) => {
+                    let agent = ask_for_run(&home, &replay).await;
+                    Ok(Up {
+                        process,
+                        control,
+                        agent,
+                    })
+                }
                 Err(error) => {
                     let why = ErrorChain(&error).to_string();
                     Err((why, vm::console_tail(&home.files.console())))
                 }
             },
         };
-        self.revive(&account, record, home, up, former)
+        if !matches!(
+            up,
+            Ok(Up {
+                agent: Agent::GoesOn(..),
+                ..
+            })
+        ) {
+            replay.close();
+        }
+        self.revive(&account, record, (home, replay), up, former)
     }
 
     fn watch(&self, process: ProcessName) -> Result<Process, AdoptError> {
@@ -222,8 +261,8 @@ impl Host {
         self: &Arc<Self>,
         account: &Arc<Account>,
         record: Record,
-        home: Home,
-        up: Result<(Process, Control), (String, String)>,
+        (home, replay): (Home, Arc<Replay>),
+        up: Result<Up, (String, String)>,
         former: &HashMap<SandboxId, SandboxId>,
     ) -> Outcome {
         let Some((spec, origin)) = self.described(&record) else {
@@ -239,7 +278,7 @@ impl Host {
             spec,
             origin,
             files: home.files.clone(),
-            replay: Arc::default(),
+            replay,
         };
         let parent = record
             .parent
@@ -247,9 +286,20 @@ impl Host {
         let (id, reserved_mib) = (record.id, record.reserved_mib);
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.take_record(Record { parent, ..record });
+        let mut goes_on = None;
         let (outcome, start, mib) = match up {
-            Ok((process, control)) => {
-                sandbox.be_born(&process, None);
+            Ok(Up {
+                process,
+                control,
+                agent,
+            }) => {
+                let (idle, run) = match agent {
+                    Agent::Idle(connection) => (Some(connection), None),
+                    Agent::GoesOn(connection, scribe) => (None, Some((connection, scribe))),
+                    Agent::Unheard => (None, None),
+                };
+                sandbox.be_born(&process, idle);
+                goes_on = run;
                 let vm = Vm {
                     process,
                     control,
@@ -267,6 +317,12 @@ impl Host {
             return Outcome::Ended;
         }
         self.registry().recall(id, parent);
+        if let Some((connection, scribe)) = goes_on
+            && let Ok(ticket) = sandbox.begin_run()
+        {
+            let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
+            self.background.spawn(run.write_down());
+        }
         let pid = sandbox.vmm_pid();
         tracing::info!(event = events::SANDBOX_ADOPTED, pid, "sandbox taken over");
         outcome
@@ -331,5 +387,29 @@ async fn converse(home: &Home) -> Result<Control, AdoptError> {
             resumed.map(|()| control).map_err(AdoptError::Control)
         }
         VmState::Unstarted => Err(AdoptError::Unstarted),
+    }
+}
+
+/// Has the guest go on with a run that the daemon that is gone has not heard the end of.
+async fn ask_for_run(home: &Home, replay: &Arc<Replay>) -> Agent {
+    let asking = async {
+        let mut connection = agent::connect(&home.files.vsock_socket()).await?;
+        let reply = connection.ask(&Request::Resume(replay.known())).await?;
+        Ok((connection, reply))
+    };
+    match timeout(ANSWER_BOUND, asking)
+        .await
+        .unwrap_or(Err(AgentError::Silent))
+    {
+        Ok((connection, Reply::Resumed(resumed))) => {
+            let scribe = replay.resume(&resumed);
+            Agent::GoesOn(connection, scribe)
+        }
+        Ok((connection, Reply::Failed(_))) => Agent::Idle(connection),
+        Ok(_) => Agent::Unheard,
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "the guest's agent does not answer");
+            Agent::Unheard
+        }
     }
 }

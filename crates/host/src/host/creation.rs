@@ -204,8 +204,8 @@ impl Host {
             slot,
             spec,
             origin: self.origin_of_root(source, born_ms),
+            replay: Replay::kept_in(vm.home.files.replay()),
             files: vm.home.files.clone(),
-            replay: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.be_born(&vm.process, Some(connection));
@@ -233,8 +233,8 @@ impl Host {
             slot,
             spec,
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
+            replay: Replay::kept_in(home.files.replay()),
             files: home.files.clone(),
-            replay: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
         let plan = BootPlan {
@@ -325,6 +325,7 @@ impl Host {
             runs_max: self.config.runs_per_sandbox,
             replay: draft.replay,
             mailbox,
+            roster: self.tools.homes.roster().clone(),
             activity: Arc::clone(&self.activity),
             metrics: Arc::clone(self.metrics()),
         });

@@ -82,6 +82,7 @@ struct Newborn {
 async fn write_records(children: Vec<Newborn>, parent: SandboxId) -> io::Result<Vec<Newborn>> {
     let write = move || {
         for child in &children {
+            child.sandbox.replay.keep_in(child.sandbox.files.replay());
             child.sandbox.begin_record(Some(parent), child.part.mib())?;
         }
         Ok(children)

@@ -28,7 +28,7 @@ use crate::pty::PtySlots;
 use crate::replay::Replay;
 use crate::storage::Template;
 use crate::tenants::{Account, RunSlot, Slot};
-use crate::vm::{Process, VmFiles};
+use crate::vm::{Process, Roster, VmFiles};
 
 /// Warm connections kept per sandbox; more runs than these at once connect anew.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -82,6 +82,7 @@ pub(crate) struct Beginning {
     pub(crate) replay: Arc<Replay>,
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) roster: Roster,
     pub(crate) activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -113,6 +114,7 @@ pub(crate) struct Sandbox {
     /// The guest's last words, once it has failed.
     pub(super) last_words: OnceLock<String>,
     mailbox: mpsc::Sender<Message>,
+    roster: Roster,
     activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
@@ -151,6 +153,7 @@ impl Sandbox {
             standing: Mutex::default(),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
+            roster: beginning.roster,
             activity: beginning.activity,
             metrics: beginning.metrics,
             tally: Tally::default(),
@@ -241,6 +244,11 @@ impl Sandbox {
             sandbox: Arc::clone(self),
             _slot: slot,
         })
+    }
+
+    /// It is let go of, for the next daemon.
+    pub(super) fn is_left(&self) -> bool {
+        self.roster.is_left()
     }
 
     /// Runs in progress, those that wait included.

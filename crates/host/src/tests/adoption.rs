@@ -1,14 +1,14 @@
 //! Daemons that vanish, and those that come after them.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::client::{Connection, Response};
-use super::{BOUND, Daemon, Setup, eventually, pool_of};
+use super::{Daemon, Setup, eventually, pool_of};
 use crate::simulation::Simulation;
 
 /// A data directory and the VMs of whichever daemon has it.
@@ -64,14 +64,14 @@ impl Tenant {
     async fn vanish(&mut self) {
         let daemon = self.daemon.take().unwrap();
         daemon.host.vanish();
-        let host = Arc::downgrade(&daemon.host);
+        let lock = daemon.dir.path().join("data/hostd.lock");
         drop(daemon);
         self.runtime.take().unwrap().shutdown_background();
-        let started = Instant::now();
-        while host.strong_count() > 0 {
-            assert!(started.elapsed() < BOUND, "waited for a daemon's tasks to end");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        // It goes with the last of the daemon's tasks.
+        eventually("the daemon's tasks have ended", || {
+            File::open(&lock).unwrap().try_lock().is_ok()
+        })
+        .await;
     }
 
     async fn stop(mut self) {
@@ -279,5 +279,78 @@ async fn a_full_quota_does_not_keep_what_exists_and_counts_it() {
         .map(|account| account.held())
         .sum();
     assert_eq!(held, 1);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_in_progress_goes_on_and_its_replay_is_whole() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let sandbox = first.daemon().sandbox().await;
+    first.daemon().run(&sandbox, "echo before").await;
+    let mut client = Connection::open(first.daemon().address).await;
+    let exec = format!("{sandbox}/exec");
+    client.send("POST", &exec, "", r#"{"code":"count 60 10"}"#).await;
+    client.read_until("line-7").await;
+    first.vanish().await;
+
+    let mut second = house.daemon(Setup::default()).await;
+    let info = second.daemon().get(&sandbox).await.json();
+    assert_eq!(info["running_execs"], 1);
+    second.vanish().await;
+
+    let third = house.daemon(Setup::default()).await;
+    let followed = third.daemon().get(&format!("{sandbox}/replay?follow=true")).await;
+    let events: Vec<api::Event> = followed
+        .text()
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let lines: Vec<String> = events
+        .iter()
+        .filter_map(|event| match &event.data {
+            api::EventData::Line(line) => Some(line.clone()),
+            api::EventData::Code(_) => None,
+        })
+        .collect();
+    let mut expected = vec!["before".to_owned()];
+    expected.extend((0..60).map(|number| format!("line-{number}")));
+    assert_eq!(lines, expected);
+    assert_eq!(events.last().unwrap().data, api::EventData::Code(0));
+    // A child of it has the same, under the next daemon, too.
+    let child = third.daemon().fork(&sandbox, 1).await.remove(0);
+    let replay = third.daemon().get(&format!("{child}/replay")).await.text();
+    assert_eq!(
+        replay,
+        third.daemon().get(&format!("{sandbox}/replay")).await.text()
+    );
+    let mut third = third;
+    third.vanish().await;
+    let fourth = house.daemon(Setup::default()).await;
+    assert_eq!(
+        fourth.daemon().get(&format!("{child}/replay")).await.text(),
+        replay
+    );
+    fourth.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_in_the_guest_is_closed_in_the_replay() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let sandbox = first.daemon().sandbox().await;
+    let mut client = Connection::open(first.daemon().address).await;
+    let exec = format!("{sandbox}/exec");
+    client.send("POST", &exec, "", r#"{"code":"hang"}"#).await;
+    client.read_until("begun").await;
+    first.vanish().await;
+    let second = house.daemon(Setup::default()).await;
+    let replay = second.daemon().get(&format!("{sandbox}/replay")).await.text();
+    assert!(
+        replay.contains("the end of this run was lost when the host was restarted"),
+        "{replay}"
+    );
+    assert_eq!(second.daemon().get(&sandbox).await.json()["running_execs"], 0);
     second.stop().await;
 }

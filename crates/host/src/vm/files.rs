@@ -42,6 +42,11 @@ impl VmFiles {
         self.dir.join("record")
     }
 
+    /// What its runs have said; see [`crate::replay`].
+    pub(crate) fn replay(&self) -> PathBuf {
+        self.dir.join("replay")
+    }
+
     pub(crate) fn stderr(&self) -> PathBuf {
         self.dir.join("vmm.stderr")
     }
