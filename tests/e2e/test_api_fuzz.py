@@ -23,7 +23,7 @@ from support.venvs import python_with
 from support.wire import api, sandbox_ids
 
 SCHEMATHESIS = "schemathesis==4.32.5"
-EXAMPLES = "12"
+EXAMPLES = "5"
 UNKNOWN = "sbx_00000000000000000000000000000000"
 
 CHECKS = (
@@ -128,7 +128,7 @@ def fuzz(tmp_path: Path, url: str, document: Document, *options: str) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1100,
         env=USER_ENVIRONMENT,
         check=False,
     )

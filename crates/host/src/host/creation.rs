@@ -16,6 +16,7 @@ use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
+use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{Newborn, Nursery};
 use crate::replay::Replay;
@@ -212,6 +213,7 @@ impl Host {
         let recorded = sandbox.begin_record(None, reservation.mib());
         recorded.map_err(CreateRefused::NoRecord)?;
         self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        self.happened(&sandbox, Happening::Created);
         Ok(sandbox)
     }
 
@@ -251,7 +253,10 @@ impl Host {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
                 match sandbox.begin_record(None, reserved_mib) {
-                    Ok(()) => Ok(sandbox),
+                    Ok(()) => {
+                        self.happened(&sandbox, Happening::Created);
+                        Ok(sandbox)
+                    }
                     Err(error) => {
                         sandbox.tell(Message::End(EndReason::BootFailed)).await;
                         Err(CreateRefused::NoRecord(error))
