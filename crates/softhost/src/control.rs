@@ -33,7 +33,7 @@ pub(crate) enum Request<'a> {
     Ping,
     /// End everything in order and power off.
     PowerOff,
-    /// End the host daemon, which is started again at once.
+    /// Have the host daemon hand over to another one, which is started at once.
     RestartHostd,
     /// Memory, load and processes, as text.
     Stats,
