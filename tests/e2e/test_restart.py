@@ -60,7 +60,7 @@ def test_state_files_processes_and_a_terminal_survive_a_killed_daemon(
         read = http.get(f"/v1/sandboxes/{box.id}/files?path=/root/data.bin")
         assert read.content == bytes(range(256)) * 64
         listed = http.get(f"/v1/sandboxes/{box.id}/pty").json()
-        assert [session["pty_id"] for session in listed["ptys"]] == [pty.id]
+        assert [session["pty_id"] for session in listed] == [pty.id]
         typed = {"data_b64": "ZWNobyBzdGlsbC0kbWFya2VyCg=="}  # echo still-$marker
         sent = http.post(f"/v1/sandboxes/{box.id}/pty/{pty.id}/input", json=typed)
         assert sent.status_code < 300, sent.text
