@@ -189,6 +189,7 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
         pools: pools(options),
         boots_at_once: options.boot_concurrency,
         runs_per_sandbox: 64,
+        checkpoints_per_sandbox: options.checkpoints,
         region: options.region.clone(),
         endpoint: options.public_url.clone(),
         auth: AuthConfig {

@@ -21,6 +21,7 @@ mod operator;
 mod output;
 mod settings;
 mod source;
+mod span;
 mod streaming;
 
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ pub const RAM_MIB_MAX: u32 = 65_536;
 pub const ROOTFS_GB_MAX: u32 = 1024;
 
 /// Seconds in a field are capped only by what a clock can add; nobody waits a century.
-const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
+pub(crate) const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 
 /// What kind of sandbox to create. Every field is optional; `{}` and an empty body are legal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -21,11 +21,12 @@ pub struct CreateRequest {
     /// Name of a template; `default` when absent or empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Longest life, in seconds, capped by the tenant's tier. Recorded and shown; not enforced yet. 0 counts as absent.
+    /// Longest life, in seconds, capped by the tenant's tier. 0 counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = SECONDS_MAX))]
     pub timeout_seconds: Option<u64>,
-    /// Seconds without an exec after which the sandbox ends. Recorded and shown; not enforced yet. 0 counts as absent.
+    /// Seconds without a use after which the sandbox ends, capped by the tenant's tier: without an exec, traffic of a
+    /// terminal or of files. 0 counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = SECONDS_MAX))]
     pub idle_timeout_seconds: Option<u64>,
@@ -37,7 +38,7 @@ pub struct CreateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = ROOTFS_GB_MAX))]
     pub rootfs_gb: Option<u32>,
-    /// Freeze instead of destroy when idle. Recorded and shown; not enforced yet.
+    /// Freeze instead of destroy when idle.
     #[schemars(with = "Option<bool>")]
     pub persistent: bool,
     /// Whether the sandbox may open outgoing connections; true when absent. Recorded and shown; not enforced yet.
@@ -52,11 +53,7 @@ impl CreateRequest {
     /// Names the field, what was expected there and what was found.
     pub fn parse(body: &[u8]) -> Result<Self, InvalidRequest> {
         let mut fields = Fields::parse(body)?;
-        let seconds = Whole {
-            unit: "seconds",
-            min: 0,
-            max: SECONDS_MAX,
-        };
+        let seconds = seconds();
         let ram = Whole {
             unit: "MiB",
             min: RAM_MIB_MIN.into(),
@@ -93,6 +90,14 @@ impl Default for CreateRequest {
             persistent: false,
             egress: true,
         }
+    }
+}
+
+pub(crate) fn seconds() -> Whole {
+    Whole {
+        unit: "seconds",
+        min: 0,
+        max: SECONDS_MAX,
     }
 }
 

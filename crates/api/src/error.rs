@@ -40,6 +40,7 @@ pub enum ErrorCode {
     ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
     SandboxNotFound,
+    CheckpointNotFound,
     PtyNotFound,
     RouteNotFound,
     MethodNotAllowed,
@@ -47,6 +48,8 @@ pub enum ErrorCode {
     SandboxNotReady,
     /// What is asked for does not go with the state that the sandbox is in.
     StateConflict,
+    /// What kept the checkpoint is gone. It can only be deleted.
+    CheckpointLost,
     /// There is a tenant of that name.
     TenantExists,
     /// The program on the terminal has exited.
@@ -57,6 +60,8 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The tenant has as many sandboxes as it may have.
     TooManySandboxes,
+    /// The sandbox has as many checkpoints as it may have.
+    TooManyCheckpoints,
     /// The tenant creates sandboxes faster than it may.
     RateLimited,
     /// Too many execs in one sandbox.
@@ -69,6 +74,8 @@ pub enum ErrorCode {
     BootFailed,
     /// No usable copies could be made of a sandbox; it is unharmed.
     ForkFailed,
+    /// The sandbox's state could not be kept, or not be gone back to; the sandbox is as it was.
+    CheckpointFailed,
     /// The guest's agent could not do what it was asked.
     AgentFailed,
     /// The daemon's own fault.
@@ -130,6 +137,7 @@ impl ErrorCode {
             Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
             Self::ForeignOrigin => 403,
             Self::SandboxNotFound
+            | Self::CheckpointNotFound
             | Self::PtyNotFound
             | Self::FileNotFound
             | Self::RouteNotFound
@@ -148,6 +156,7 @@ impl ErrorCode {
             | Self::FileChanged
             | Self::SandboxNotReady
             | Self::StateConflict
+            | Self::CheckpointLost
             | Self::TenantExists
             | Self::PtyExited
             | Self::PtyNotReading => 409,
@@ -155,6 +164,7 @@ impl ErrorCode {
             Self::BodyTooLarge => 413,
             Self::RangeNotSatisfiable => 416,
             Self::TooManySandboxes
+            | Self::TooManyCheckpoints
             | Self::RateLimited
             | Self::TooManyExecs
             | Self::TooManyPtyStreams
@@ -162,6 +172,7 @@ impl ErrorCode {
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed
+            | Self::CheckpointFailed
             | Self::AgentFailed
             | Self::StoreFailed
             | Self::Internal => 500,

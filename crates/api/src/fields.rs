@@ -88,6 +88,18 @@ impl Fields {
         }
     }
 
+    /// A number where `null` means something: `Some(None)`.
+    pub(crate) fn nullable_whole(
+        &mut self,
+        field: &'static str,
+        range: &Whole,
+    ) -> Result<Option<Option<u64>>, InvalidRequest> {
+        match self.0.get(field) {
+            None => Ok(None),
+            Some(_) => self.whole(field, range).map(Some),
+        }
+    }
+
     pub(crate) fn object(
         &mut self,
         field: &'static str,

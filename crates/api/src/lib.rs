@@ -9,6 +9,8 @@
 
 mod fields;
 
+mod change;
+mod checkpoint;
 mod create;
 mod diff;
 mod exec;
@@ -38,6 +40,10 @@ pub use admin::{
 pub use capacity::{
     Bucket, Capacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState, RecentMinute, RunCapacity,
     SandboxCounts,
+};
+pub use change::{ChangeRequest, Wish};
+pub use checkpoint::{
+    Checkpoint, CheckpointList, CheckpointRequest, CheckpointState, RollbackRequest, RolledBack,
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};

@@ -4,6 +4,7 @@ use pod_types::SandboxId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
 use crate::fields::InvalidRequest;
 use crate::openapi::SandboxIdText;
 
@@ -20,10 +21,10 @@ pub struct CreatedSandbox {
     /// Root disk, in GiB, rounded up.
     pub rootfs_gb: u32,
     pub vcpus: u8,
-    /// Longest life, in seconds: what was asked for, capped by the tenant's tier.
+    /// Longest life, in seconds: what was asked for, capped by the tenant's tier; absent where there is no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
-    /// The same for time without a run.
+    /// The same for time without a use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u64>,
     /// Milliseconds since the Unix epoch.
@@ -51,12 +52,21 @@ pub struct SandboxInfo {
     pub vcpus: u8,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
-    /// Longest life, in seconds: what was asked for, capped by the tenant's tier.
+    /// Longest life, in seconds: what was asked for, capped by the tenant's tier; absent where there is no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
-    /// The same for time without a run.
+    /// The same for time without a use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u64>,
+    /// When its life is over, in milliseconds since the Unix epoch by the host's clock at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// When it has been idle for too long; absent while it is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_expires_at_ms: Option<u64>,
+    /// Its last use: an exec, traffic of a terminal or of files, a fork, a merge, a change of its terms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_active_at_ms: Option<u64>,
     pub persistent: bool,
     pub egress: bool,
     /// Process of the VM on its host; absent before it is started and after it has ended.
@@ -70,6 +80,9 @@ pub struct SandboxInfo {
     #[serde(default)]
     #[schemars(with = "Vec<SandboxIdText>")]
     pub children: Vec<SandboxId>,
+    /// States that it can be rolled back to, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<Checkpoint>,
     /// Forks that lie between its VM and one made from a template. A merge puts another VM under an id.
     #[serde(default)]
     pub generation: u32,
@@ -132,6 +145,8 @@ pub enum Source {
     Boot,
     /// Cloned from another sandbox.
     Fork,
+    /// Cloned from a checkpoint of the sandbox.
+    Rollback,
 }
 
 /// What a sandbox uses of its host, from counters that are at most a second old.

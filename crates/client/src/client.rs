@@ -1,7 +1,8 @@
 //! One method for each route of the API.
 
 use api::{
-    Capacity, CreateRequest, CreatedSandbox, Diff, ExecRequest, ForkRequest, Forked, SandboxInfo, SandboxList,
+    Capacity, ChangeRequest, Checkpoint, CheckpointList, CheckpointRequest, CreateRequest, CreatedSandbox,
+    Diff, ExecRequest, ForkRequest, Forked, RollbackRequest, RolledBack, SandboxInfo, SandboxList,
 };
 use pod_types::SandboxId;
 
@@ -93,6 +94,16 @@ impl Client {
             .json(Call::new("GET", &path, "looking at a sandbox"), NOTHING)
     }
 
+    /// Gives a sandbox other terms, and shows what it has then.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn change(&self, id: SandboxId, change: &ChangeRequest) -> Result<SandboxInfo, ClientError> {
+        let path = format!("/v1/sandboxes/{id}");
+        let call = Call::new("PATCH", &path, "changing a sandbox");
+        self.transport.json(call, Some(change))
+    }
+
     /// Destroys a sandbox. One that is gone already is no error.
     ///
     /// # Errors
@@ -122,6 +133,48 @@ impl Client {
         let path = format!("/v1/sandboxes/{id}/merge_into/{winner}");
         let call = Call::new("POST", &path, "merging a sandbox");
         self.transport.text(call, NOTHING).map(drop)
+    }
+
+    /// Keeps what a sandbox is now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn checkpoint(&self, id: SandboxId, name: Option<String>) -> Result<Checkpoint, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/checkpoints");
+        let call = Call::new("POST", &path, "making a checkpoint").with_a_boot();
+        self.transport.json(call, Some(&CheckpointRequest { name }))
+    }
+
+    /// What a sandbox can be rolled back to, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn checkpoints(&self, id: SandboxId) -> Result<Vec<Checkpoint>, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/checkpoints");
+        let call = Call::new("GET", &path, "listing checkpoints");
+        let list: CheckpointList = self.transport.json(call, NOTHING)?;
+        Ok(list.checkpoints)
+    }
+
+    /// Gives up a checkpoint, by name or id. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn delete_checkpoint(&self, id: SandboxId, checkpoint: &str) -> Result<(), ClientError> {
+        let checkpoint = api::percent_encoded(checkpoint.as_bytes());
+        let path = format!("/v1/sandboxes/{id}/checkpoints/{checkpoint}");
+        let call = Call::new("DELETE", &path, "giving up a checkpoint");
+        self.transport.text(call, NOTHING).map(drop)
+    }
+
+    /// Puts a sandbox back to where it was, by name or id of a checkpoint; to the latest without one.
+    ///
+    /// # Errors
+    /// [`ClientError`]; nothing has changed then.
+    pub fn roll_back(&self, id: SandboxId, checkpoint: Option<String>) -> Result<RolledBack, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/rollback");
+        let call = Call::new("POST", &path, "rolling back a sandbox").with_a_boot();
+        self.transport.json(call, Some(&RollbackRequest { checkpoint }))
     }
 
     /// What is different in `other`: everywhere, or at and below the paths, which are absolute.

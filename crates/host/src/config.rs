@@ -25,6 +25,8 @@ pub struct HostConfig {
     pub boots_at_once: u32,
     /// Execs in progress or queued in one sandbox.
     pub runs_per_sandbox: u32,
+    /// States that one sandbox can be rolled back to.
+    pub checkpoints_per_sandbox: u32,
     /// Shown in responses when set; makes `/r/<region>/v1/…` the only prefix served.
     pub region: Option<String>,
     /// Public base URL, shown in responses when set.

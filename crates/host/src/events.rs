@@ -5,8 +5,11 @@ pub(crate) const HTTP_REQUEST: &str = "http_request";
 pub(crate) const SANDBOX_CREATED: &str = "sandbox_created";
 pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
+pub(crate) const SANDBOX_ROLLED_BACK: &str = "sandbox_rolled_back";
+pub(crate) const CHECKPOINT_MADE: &str = "checkpoint_made";
 pub(crate) const SANDBOX_ADOPTED: &str = "sandbox_adopted";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
+pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
@@ -18,13 +21,16 @@ pub(crate) const POOL: &str = "pool";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 15] = [
+pub(crate) const ALL: [&str; 18] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
+    SANDBOX_ROLLED_BACK,
+    CHECKPOINT_MADE,
     SANDBOX_ADOPTED,
     SANDBOX_FAILED,
+    SANDBOX_EXPIRED,
     SANDBOX_DESTROYED,
     VM_BOOTED,
     CLONE_READY,

@@ -23,10 +23,12 @@ mod storage;
 mod vm;
 
 mod budget;
+mod checkpoints;
 mod diff;
 mod files;
 mod happenings;
 mod host;
+mod lifetimes;
 mod memory;
 mod metrics;
 mod nursery;

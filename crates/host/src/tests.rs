@@ -1,6 +1,7 @@
 //! The daemon through its real router on a real TCP socket, with simulated VMs.
 
 mod adoption;
+mod checkpoints;
 mod client;
 mod deaths;
 mod diffs;
@@ -8,6 +9,7 @@ mod documents;
 mod exposition;
 mod files;
 mod forks;
+mod lifetimes;
 mod log_lines;
 mod metrics;
 mod pools;
@@ -142,6 +144,7 @@ impl Daemon {
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,
+            checkpoints_per_sandbox: 3,
             region: setup.region.map(str::to_owned),
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
             auth: AuthConfig {

@@ -18,23 +18,34 @@
 //! Who was forked from whom is the [lineage](Lineage) of ids, and the [ancestry](Ancestry) of VMs. How many VMs wait ready for the next creation, and what is to be
 //! done about it, is the [pool](Pool).
 //!
+//! How long one may live, and how long nobody may use it, is its [lifetime](Lifetime); what is to be looked at when, the
+//! [agenda](Agenda). Moments are told, never asked for.
+//!
+//! States that one can be rolled back to are its [bookmarks](Bookmarks).
+//!
 //! What a tenant may have is its [quota](Quota); whose call is next, when there are more than the host can serve, says the
 //! [fair queue](FairQueue).
 //!
 //! This crate must not know HTTP, VMs, processes or time.
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod ancestry;
+mod bookmarks;
 mod bucket;
 mod fair;
+mod lifetime;
 mod lineage;
 mod machine;
 mod pool;
 mod quota;
 
+pub use agenda::{Agenda, Entry};
 pub use ancestry::Ancestry;
+pub use bookmarks::{BOOKMARK_NAME_MAX, BookmarkRefused, Bookmarks};
 pub use bucket::{Bucket, Rate};
 pub use fair::{FairQueue, QueueFull};
+pub use lifetime::{Expiry, Lifetime, Moment, TooShort, Use, Verdict, Wish};
 pub use lineage::Lineage;
 pub use machine::{
     EndReason, FORKS_MAX, ForkRefused, Machine, MergeRefused, Phase, RunRefused, TransitionRefused,

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::Expiry;
+
 /// Forks of one sandbox that may be in progress at once. Each is over in a moment; a caller with more than this many
 /// is out of order.
 pub const FORKS_MAX: u32 = 16;
@@ -33,6 +35,10 @@ pub enum EndReason {
     /// Its client went away before it learned the id.
     Abandoned,
     BootFailed,
+    /// One of its two times has run out.
+    Expired(Expiry),
+    /// Under its id there is again what it was at a checkpoint.
+    RolledBack,
     /// The host daemon stops.
     Shutdown,
 }
@@ -182,6 +188,18 @@ impl Machine {
         }
     }
 
+    /// Whether an earlier state may take its place. One that has failed may be saved this way.
+    ///
+    /// # Errors
+    /// It is not there yet, or not any more.
+    pub fn may_roll_back(&self) -> Result<(), ForkRefused> {
+        match &self.phase {
+            Phase::Ready | Phase::Failed { .. } => Ok(()),
+            Phase::Booting => Err(ForkRefused::Booting),
+            Phase::Ending { reason } | Phase::Gone { reason } => Err(ForkRefused::Ended { reason: *reason }),
+        }
+    }
+
     /// The VM's agent has answered and knows who it is.
     ///
     /// # Errors
@@ -219,6 +237,18 @@ impl Machine {
             }
             Phase::Ending { .. } | Phase::Gone { .. } => false,
         }
+    }
+
+    /// Begins the end unless something is in progress: true when it does. So whoever comes at the same moment is either
+    /// served or refused, and never cut off.
+    pub fn end_unless_used(&mut self, reason: EndReason) -> bool {
+        !self.is_used() && self.end(reason)
+    }
+
+    /// Whether something is in progress that somebody waits for.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.runs > 0 || self.forks > 0 || self.phase == Phase::Booting
     }
 
     /// Everything the sandbox had has been given back.

@@ -7,11 +7,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Life of a sandbox that asks for none, where its tenant has no limit on it: a day, as the largest tier has.
-const LIFETIME_DEFAULT_S: u64 = 24 * 3600;
-/// The same for time without a run.
-const IDLE_DEFAULT_S: u64 = 2 * 3600;
-
 /// A named set of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -168,16 +163,16 @@ impl Limits {
         limits
     }
 
-    /// The life that a sandbox gets, in seconds, silently capped.
+    /// The life that a sandbox gets, in seconds, silently capped; `None` is no end.
     #[must_use]
-    pub fn lifetime_s(&self, asked: Option<u64>) -> u64 {
-        capped(asked, self.timeout_seconds, LIFETIME_DEFAULT_S)
+    pub fn lifetime_s(&self, asked: Option<u64>) -> Option<u64> {
+        capped(asked, self.timeout_seconds)
     }
 
-    /// The time without a run that it gets, in seconds, silently capped.
+    /// The time without a use that it gets, in seconds, silently capped; `None` is no end.
     #[must_use]
-    pub fn idle_s(&self, asked: Option<u64>) -> u64 {
-        capped(asked, self.idle_timeout_seconds, IDLE_DEFAULT_S)
+    pub fn idle_s(&self, asked: Option<u64>) -> Option<u64> {
+        capped(asked, self.idle_timeout_seconds)
     }
 
     fn field(&mut self, limit: Limit) -> &mut Option<u64> {
@@ -194,12 +189,12 @@ impl Limits {
     }
 }
 
-/// Whoever asks for nothing gets the most there is, or the default where there is no most.
-fn capped(asked: Option<u64>, most: Option<u64>, default: u64) -> u64 {
+/// Whoever asks for nothing gets the most there is. Where there is no most, nothing ends that nobody asked to end: on a host
+/// of one's own, an afternoon away must cost nobody their work.
+fn capped(asked: Option<u64>, most: Option<u64>) -> Option<u64> {
     match (asked, most) {
-        (Some(asked), Some(most)) => asked.min(most),
-        (Some(asked), None) => asked,
-        (None, most) => most.unwrap_or(default),
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
     }
 }
 
@@ -259,13 +254,16 @@ mod tests {
         let free = Tier::Free.limits();
         assert_eq!(
             (free.lifetime_s(None), free.lifetime_s(Some(u64::MAX))),
-            (1800, 1800)
+            (Some(1800), Some(1800))
         );
-        assert_eq!((free.idle_s(Some(60)), free.idle_s(Some(3600))), (60, 300));
+        assert_eq!(
+            (free.idle_s(Some(60)), free.idle_s(Some(3600))),
+            (Some(60), Some(300))
+        );
         let unlimited = Tier::Unlimited.limits();
         assert_eq!(
             (unlimited.lifetime_s(None), unlimited.lifetime_s(Some(1 << 40))),
-            (86_400, 1 << 40)
+            (None, Some(1 << 40))
         );
     }
 

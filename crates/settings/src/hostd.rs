@@ -69,6 +69,10 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub boot_concurrency: u32,
 
+    /// Checkpoints of one sandbox; each also counts as one of its tenant's sandboxes
+    #[arg(long, env = "PODFLARE_CHECKPOINTS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1000), value_name = "COUNT")]
+    pub checkpoints: u32,
+
     /// VMs that wait ready for the next sandboxes of a template; for templates not named it depends on the memory
     #[arg(long, env = "PODFLARE_POOL", value_parser = pool_size, value_delimiter = ',', value_name = "TEMPLATE=COUNT")]
     pub pool: Vec<(String, u32)>,

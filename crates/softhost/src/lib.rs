@@ -31,6 +31,7 @@ mod restart;
 
 mod doctor;
 
+mod backlog;
 mod collector;
 mod console;
 mod control;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{PoolState, SandboxState, Source};
+use api::{PoolState, SandboxInfo, SandboxState, Source};
 
 /// A time span in its two largest units, or with one decimal below a minute.
 pub(crate) fn duration(span: Duration) -> String {
@@ -22,6 +22,18 @@ pub(crate) fn since(epoch_ms: u64) -> String {
     duration(now.saturating_sub(Duration::from_millis(epoch_ms)))
 }
 
+/// How long a sandbox has left at most, and whether being used puts that off.
+pub(crate) fn time_left(sandbox: &SandboxInfo) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let until = |epoch_ms: u64| duration(Duration::from_millis(epoch_ms).saturating_sub(now));
+    match (sandbox.expires_at_ms, sandbox.idle_expires_at_ms) {
+        (Some(ends), Some(idle)) if idle < ends => format!("{} idle", until(idle)),
+        (None, Some(idle)) => format!("{} idle", until(idle)),
+        (Some(ends), _) => until(ends),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 /// A sandbox's state, as the API writes it.
 pub(crate) fn state_name(state: SandboxState) -> &'static str {
     match state {
@@ -39,6 +51,7 @@ pub(crate) fn source_name(source: Source) -> &'static str {
         Source::Clone => "a clone of its template",
         Source::Boot => "a boot",
         Source::Fork => "a fork",
+        Source::Rollback => "a checkpoint",
     }
 }
 

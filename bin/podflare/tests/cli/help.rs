@@ -11,6 +11,11 @@ fn every_command_has_help_of_its_own() {
         (&["shell", "--help"], "ctrl-p ctrl-q detaches"),
         (&["sandbox", "--help"], "inspect"),
         (&["sandbox", "create", "--help"], "id=$(podflare sandbox create)"),
+        (
+            &["sandbox", "checkpoint", "--help"],
+            "podflare sandbox rollback ID",
+        ),
+        (&["sandbox", "set", "--help"], "podflare sandbox extend ID 1h"),
         (&["key", "--help"], "podflare key rotate KEY --grace 86400"),
         (&["tenant", "--help"], "--limit ram_mib=8192"),
         (&["usage", "--help"], "--mine"),

@@ -1,6 +1,6 @@
 //! `podflare sandbox`: what it prints, in words and as JSON.
 
-use client::scripted::Answer;
+use client::scripted::{Answer, Scripted};
 use serde_json::{Value, json};
 
 use crate::support::{Cli, ID, host, output};
@@ -41,11 +41,58 @@ fn ls_is_a_table_a_list_of_ids_or_json() {
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(rows[0], ["ID", "STATE", "TEMPLATE", "MEMORY", "AGE"]);
+    assert_eq!(rows[0], ["ID", "STATE", "TEMPLATE", "MEMORY", "AGE", "LEFT"]);
     assert_eq!(rows[1][..5], [ID, "ready", "default", "1", "GiB"]);
     assert_eq!(cli.run(&["sandbox", "ls", "-q"]).stdout, format!("{ID}\n"));
     let listing = json_of(&cli.run(&["sandbox", "ls", "--json"]).stdout);
     assert_eq!(listing["sandboxes"][0]["id"], ID);
+}
+
+#[test]
+fn set_asks_for_what_was_named_and_extend_adds_to_what_there_is() {
+    let info = |timeout: u64| {
+        json!({"id": ID, "state": "ready", "template": "default", "ram_mib": 1024, "rootfs_gb": 4, "vcpus": 1,
+               "created_at_ms": 0, "timeout_seconds": timeout, "persistent": true, "egress": true, "running_execs": 0})
+        .to_string()
+    };
+    let host = Scripted::start(move |request| match request.line() {
+        line if line == format!("GET /v1/sandboxes/{ID}") => Answer::new(200, &info(600)),
+        _ => Answer::new(200, &info(1000)),
+    })
+    .unwrap();
+    let cli = Cli::with(&host);
+    let set = cli.run(&[
+        "sandbox",
+        "set",
+        ID,
+        "--timeout",
+        "2h",
+        "--idle",
+        "none",
+        "--persistent",
+    ]);
+    assert_eq!(set.status, 0, "{set:?}");
+    assert!(set.stdout.contains("16 min 40 s"), "{set:?}");
+    let extended = cli.run(&["sandbox", "extend", ID, "1h"]);
+    assert_eq!(extended.status, 0, "{extended:?}");
+    assert!(extended.stderr.contains("limit allows no more"), "{extended:?}");
+    let seen = host.seen();
+    let changes: Vec<&str> = seen
+        .requests
+        .iter()
+        .filter(|request| request.line() == format!("PATCH /v1/sandboxes/{ID}"))
+        .map(|request| request.body.as_str())
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            r#"{"timeout_seconds":7200,"idle_timeout_seconds":null,"persistent":true}"#,
+            r#"{"timeout_seconds":4200}"#
+        ]
+    );
+    for wrong in ["soon", "0", "-5m"] {
+        assert_eq!(cli.run(&["sandbox", "set", ID, "--timeout", wrong]).status, 2);
+    }
 }
 
 #[test]
@@ -123,7 +170,7 @@ fn inspect_shows_what_the_host_knows() {
 
 #[test]
 fn a_missing_key_says_where_to_give_it() {
-    let host = client::scripted::Scripted::start(|_| {
+    let host = Scripted::start(|_| {
         Answer::new(
             401,
             r#"{"error":"missing Authorization: Bearer <key>","code":"missing_key"}"#,

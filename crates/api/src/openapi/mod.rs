@@ -22,4 +22,6 @@ mod tests;
 pub use assemble::document;
 pub use operation::{Method, Operation};
 pub use routes::operations;
-pub(crate) use stand_ins::{LimitsObject, OverridesObject, PtyIdText, SandboxIdText, TierText};
+pub(crate) use stand_ins::{
+    CheckpointIdText, LimitsObject, OverridesObject, PtyIdText, SandboxIdText, TierText,
+};

@@ -37,9 +37,14 @@ pub(super) enum QueryType {
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 6] = [
+const SEGMENTS: [(&str, &str, &str); 7] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
     ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
+    (
+        "checkpoint",
+        "^[A-Za-z0-9._-]{1,64}$",
+        "The id or the name of the checkpoint.",
+    ),
     ("name", TENANT_NAME_PATTERN, "The tenant."),
     ("key", "^key_[0-9a-f]+$", "The `id` of the key."),
     ("other", "^sbx_[0-9a-f]{32}$", "The sandbox to compare with."),

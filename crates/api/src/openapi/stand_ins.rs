@@ -18,6 +18,12 @@ pub(crate) struct SandboxIdText(Cow<'static, str>);
 #[expect(dead_code, reason = "it stands for another type in schemas only")]
 pub(crate) struct PtyIdText(Cow<'static, str>);
 
+/// Id of a checkpoint.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, extend("pattern" = "^ckp_[0-9a-f]{32}$"))]
+#[expect(dead_code, reason = "it stands for another type in schemas only")]
+pub(crate) struct CheckpointIdText(Cow<'static, str>);
+
 /// A tier.
 #[derive(Debug)]
 pub(crate) struct TierText;

@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use super::schemas::Schemas;
 use super::{document, operations, parameters};
 use crate::{
-    CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest, NewTenantRequest, PtyCreateRequest,
-    PtyInputRequest, PtyReadRequest, PtyResizeRequest, RotateRequest, SetTenantRequest,
+    ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest,
+    NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest, RollbackRequest,
+    RotateRequest, SetTenantRequest,
 };
 use judge::accepts;
 
@@ -107,7 +108,10 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 11] = [
+const REQUESTS: [Request; 14] = [
+    ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
+    ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
+    ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
     ("CreateRequest", |body| CreateRequest::parse(body).is_ok()),
     ("ExecRequest", |body| ExecRequest::parse(body).is_ok()),
     ("ForkRequest", |body| ForkRequest::parse(body).is_ok()),

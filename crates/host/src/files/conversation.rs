@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::agent::{self, AgentConnection, AgentError};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{InUse, Sandbox};
 
 const CONNECT_BOUND: Duration = Duration::from_secs(10);
 
@@ -43,6 +43,8 @@ pub(crate) enum FilesError {
 pub(crate) struct Conversation {
     pub(super) connection: AgentConnection,
     pub(super) sandbox: Arc<Sandbox>,
+    /// `None` for what may go on silently for ever.
+    pub(super) in_use: Option<InUse>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -52,6 +54,7 @@ impl Conversation {
         let permit = Arc::clone(&sandbox.transfers)
             .try_acquire_owned()
             .map_err(|_| FilesError::TooMany)?;
+        let in_use = Some(sandbox.in_use());
         let request = Request::File(request);
         let connection = match sandbox.warm_connection() {
             // One that has lain idle may have been closed by the agent, which has not got the request then.
@@ -64,6 +67,7 @@ impl Conversation {
         Ok(Self {
             connection,
             sandbox: Arc::clone(sandbox),
+            in_use,
             _permit: permit,
         })
     }

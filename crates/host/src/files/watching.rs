@@ -42,6 +42,8 @@ impl Watching {
         if conversation.outcome().await? != Reply::Done {
             return Err(FilesError::Unexpected);
         }
+        // From here on only what it tells is a use.
+        conversation.in_use = None;
         let ready = FileChange {
             kind: FileChangeKind::Ready,
             path: shown,
@@ -61,6 +63,7 @@ impl Watching {
     }
 
     fn hear(&mut self, reply: Reply) -> Result<Option<Bytes>, FilesError> {
+        self.conversation.sandbox.touch();
         match reply {
             Reply::File(FileReply::Changes(changes)) => Ok(Some(
                 changes.iter().flat_map(|change| line(&told(change))).collect(),

@@ -10,7 +10,7 @@
 
 mod told;
 
-use lifecycle::EndReason;
+use lifecycle::{EndReason, Expiry};
 use pod_types::SandboxId;
 
 use crate::sandbox::Sandbox;
@@ -42,18 +42,9 @@ pub(crate) enum Happening {
     Destroyed {
         reason: EndReason,
     },
-    #[allow(dead_code, reason = "told by who keeps the time")]
     Expired {
         which: Expiry,
     },
-}
-
-/// Which of its two times has run out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "told by who keeps the time")]
-pub(crate) enum Expiry {
-    Lifetime,
-    Idle,
 }
 
 /// The way in. One for the whole host.
@@ -64,8 +55,10 @@ impl Happening {
     /// How an end is told. Ends of which no client knew anything, and ends of what lives on under another VM, are not.
     pub(crate) fn of_end(reason: EndReason) -> Option<Self> {
         match reason {
-            EndReason::Deleted | EndReason::Shutdown => Some(Self::Destroyed { reason }),
-            EndReason::Merged | EndReason::Abandoned | EndReason::BootFailed => None,
+            EndReason::Deleted | EndReason::Expired(_) | EndReason::Shutdown => {
+                Some(Self::Destroyed { reason })
+            }
+            EndReason::Merged | EndReason::RolledBack | EndReason::Abandoned | EndReason::BootFailed => None,
         }
     }
 }

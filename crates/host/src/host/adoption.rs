@@ -26,13 +26,13 @@ use tracing::Instrument as _;
 use vmm_proto::{Command, VmState};
 
 use super::Host;
-use super::creation::Draft;
+use super::creation::{Draft, Place};
 use crate::agent::{self, AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::events;
 use crate::records::{Found, Orphan, Record, sort_out};
 use crate::replay::{Replay, Scribe};
-use crate::sandbox::{Origin, RunStream, Spec, Start, Title};
+use crate::sandbox::{Origin, Spec, Start, Title};
 use crate::storage::{self, DataDir, DataDirError, Spared};
 use crate::tenants::Account;
 use crate::vm::{self, Control, ControlError, Home, Process, ProcessName, Roster, Ticket, Vm, VmmSpawner};
@@ -200,7 +200,7 @@ impl Host {
         let kept = home.files.replay();
         let recalled = tokio::task::spawn_blocking(move || Replay::recall(kept)).await;
         let replay = recalled.unwrap_or_default();
-        let process = process.map(|process| self.watch(process));
+        let process = process.map(|process| self.open_process(process));
         let Some(account) = self.tenants().account(Tenant(record.tenant)) else {
             tracing::warn!(
                 tenant = record.tenant,
@@ -238,10 +238,10 @@ impl Host {
         ) {
             replay.close();
         }
-        self.revive(&account, record, (home, replay), up, former)
+        self.restore_sandbox(&account, record, (home, replay), up, former)
     }
 
-    fn watch(&self, process: ProcessName) -> Result<Process, AdoptError> {
+    fn open_process(&self, process: ProcessName) -> Result<Process, AdoptError> {
         match self.tools.spawner.adopt(process) {
             Ok(inner) => Ok(Process::new(inner, self.tools.homes.roster())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdoptError::Gone),
@@ -257,7 +257,7 @@ impl Host {
     }
 
     /// Makes the sandbox what it was: as far as its clients can tell the daemon was only slow.
-    fn revive(
+    fn restore_sandbox(
         self: &Arc<Self>,
         account: &Arc<Account>,
         record: Record,
@@ -274,11 +274,13 @@ impl Host {
                 id: record.id,
                 terms: record.terms,
             },
-            slot: account.readmit(),
+            slot: Some(account.readmit()),
+            account: Arc::clone(account),
             spec,
             origin,
             files: home.files.clone(),
             replay,
+            checkpoints: Arc::default(),
         };
         let parent = record
             .parent
@@ -286,6 +288,8 @@ impl Host {
         let (id, reserved_mib) = (record.id, record.reserved_mib);
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.take_record(Record { parent, ..record });
+        // Nobody could use it while there was no daemon.
+        sandbox.touch();
         let mut goes_on = None;
         let (outcome, start, mib) = match up {
             Ok(Up {
@@ -313,16 +317,12 @@ impl Host {
             }
         };
         let reservation = self.budget.take_anyway(mib);
-        if self.adopt(&sandbox, None, mailbox, reservation, start).is_err() {
+        let place = Place::New { parent: None };
+        if self.adopt(&sandbox, place, mailbox, reservation, start).is_err() {
             return Outcome::Ended;
         }
         self.registry().recall(id, parent);
-        if let Some((connection, scribe)) = goes_on
-            && let Ok(ticket) = sandbox.begin_run()
-        {
-            let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
-            self.background.spawn(run.write_down());
-        }
+        self.carry_on(&sandbox, goes_on);
         let pid = sandbox.vmm_pid();
         tracing::info!(event = events::SANDBOX_ADOPTED, pid, "sandbox taken over");
         outcome

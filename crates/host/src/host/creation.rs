@@ -15,6 +15,7 @@ use super::turns::Line;
 use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
+use crate::checkpoints::Checkpoints;
 use crate::clock;
 use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
@@ -84,11 +85,39 @@ impl From<Unserved> for CreateRefused {
 /// All that is settled about a sandbox before it has a VM.
 pub(super) struct Draft {
     pub(super) title: Title,
-    pub(super) slot: Slot,
+    pub(super) slot: Option<Slot>,
+    pub(super) account: Arc<Account>,
     pub(super) spec: Spec,
     pub(super) origin: Origin,
     pub(super) files: VmFiles,
     pub(super) replay: Arc<Replay>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+}
+
+/// Where a sandbox is put.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Under an id of its own.
+    New { parent: Option<&'a Sandbox> },
+    /// Under the id of another, which nobody knows any more then.
+    Of(&'a Arc<Sandbox>),
+}
+
+/// Why a sandbox was not put anywhere. Its VM is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotAdopted {
+    Stopping,
+    /// The place is not that sandbox's any more.
+    Overtaken,
+}
+
+impl From<NotAdopted> for CreateRefused {
+    fn from(not_adopted: NotAdopted) -> Self {
+        match not_adopted {
+            NotAdopted::Stopping => Self::Stopping,
+            NotAdopted::Overtaken => Self::Lost,
+        }
+    }
 }
 
 impl Host {
@@ -202,17 +231,20 @@ impl Host {
         } = newborn;
         let draft = Draft {
             title: Title { id, terms },
-            slot,
+            account: Arc::clone(slot.account()),
+            slot: Some(slot),
             spec,
             origin: self.origin_of_root(source, born_ms),
             replay: Replay::kept_in(vm.home.files.replay()),
             files: vm.home.files.clone(),
+            checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.be_born(&vm.process, Some(connection));
         let recorded = sandbox.begin_record(None, reservation.mib());
         recorded.map_err(CreateRefused::NoRecord)?;
-        self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        let place = Place::New { parent: None };
+        self.adopt(&sandbox, place, mailbox, reservation, Start::Born(Box::new(vm)))?;
         self.happened(&sandbox, Happening::Created);
         Ok(sandbox)
     }
@@ -232,11 +264,13 @@ impl Host {
         let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {
             title: Title { id, terms },
-            slot,
+            account,
+            slot: Some(slot),
             spec,
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             replay: Replay::kept_in(home.files.replay()),
             files: home.files.clone(),
+            checkpoints: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
         let plan = BootPlan {
@@ -248,10 +282,12 @@ impl Host {
         let start = Start::Boot(Box::new(Birth { plan, born }));
         let reserved_mib = reservation.mib();
         let (sandbox, mailbox) = self.draw_up(draft);
-        self.adopt(&sandbox, None, mailbox, reservation, start)?;
+        let place = Place::New { parent: None };
+        self.adopt(&sandbox, place, mailbox, reservation, start)?;
         match birth.await {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
+                sandbox.touch();
                 match sandbox.begin_record(None, reserved_mib) {
                     Ok(()) => {
                         self.happened(&sandbox, Happening::Created);
@@ -311,8 +347,9 @@ impl Host {
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),
-            timeout_seconds: Some(limits.lifetime_s(request.timeout_seconds)),
-            idle_timeout_seconds: Some(limits.idle_s(request.idle_timeout_seconds)),
+            born: self.scheduler.uptime().now(),
+            timeout_seconds: limits.lifetime_s(request.timeout_seconds),
+            idle_timeout_seconds: limits.idle_s(request.idle_timeout_seconds),
             persistent: request.persistent && limits.persistent,
         };
         Ok((spec, terms))
@@ -324,14 +361,17 @@ impl Host {
         let sandbox = Sandbox::new(Beginning {
             title: draft.title,
             slot: draft.slot,
+            account: draft.account,
             spec: draft.spec,
             origin: draft.origin,
             files: draft.files,
             runs_max: self.config.runs_per_sandbox,
             replay: draft.replay,
+            checkpoints: draft.checkpoints,
             mailbox,
             roster: self.tools.homes.roster().clone(),
             activity: Arc::clone(&self.activity),
+            uptime: self.scheduler.uptime().clone(),
             metrics: Arc::clone(self.metrics()),
         });
         (Arc::new(sandbox), messages)
@@ -341,11 +381,11 @@ impl Host {
     pub(super) fn adopt(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
-        parent: Option<&Sandbox>,
+        place: Place<'_>,
         mailbox: mpsc::Receiver<Message>,
         reservation: Reservation,
         start: Start,
-    ) -> Result<(), CreateRefused> {
+    ) -> Result<(), NotAdopted> {
         let span = tracing::info_span!(parent: None, "sandbox", sandbox_id = %sandbox.id());
         let owner = Owner {
             sandbox: Arc::clone(sandbox),
@@ -359,9 +399,18 @@ impl Host {
         let mut registry = self.registry();
         // Looked at under the lock: a shutdown empties the list only after it has set this.
         if self.is_stopping() {
-            return Err(CreateRefused::Stopping);
+            return Err(NotAdopted::Stopping);
         }
-        registry.add(Arc::clone(sandbox), parent);
+        match place {
+            Place::New { parent } => registry.add(Arc::clone(sandbox), parent),
+            Place::Of(old) => {
+                if !registry.replace(old, Arc::clone(sandbox)) {
+                    return Err(NotAdopted::Overtaken);
+                }
+            }
+        }
+        drop(registry);
+        self.watch(sandbox);
         let account = Arc::clone(&sandbox.account);
         account.owner_begins();
         let life = async move {

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::creation::Draft;
+use super::creation::{Draft, NotAdopted, Place};
 use super::registry::{MergeError, Merged};
 use super::room::Unserved;
 use super::turns::Line;
-use super::{CreateRefused, Host, Marks, NoRoom};
+use super::{Host, Marks, NoRoom};
 use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
@@ -57,13 +57,13 @@ pub(crate) enum ForkError {
 }
 
 /// What a child starts with beside its VM.
-struct Heir {
-    replay: Arc<Replay>,
-    reached: Reached,
+pub(super) struct Heir {
+    pub(super) replay: Arc<Replay>,
+    pub(super) reached: Reached,
 }
 
 /// The connection on which a child was told who it is.
-enum Reached {
+pub(super) enum Reached {
     Idle(AgentConnection),
     /// It follows the run that goes on in the child.
     Carried(AgentConnection, Scribe),
@@ -76,7 +76,7 @@ struct Newborn {
     vm: Vm,
     part: Reservation,
     /// The run that goes on in it.
-    carried: Option<(AgentConnection, Scribe)>,
+    carried: Option<Carried>,
 }
 
 /// Writes down what each child is; some dozen files would keep others from a thread of the runtime.
@@ -93,7 +93,32 @@ async fn write_records(children: Vec<Newborn>, parent: SandboxId) -> io::Result<
         .map_err(io::Error::other)?
 }
 
+/// A run that goes on, and what writes it down.
+pub(super) type Carried = (AgentConnection, Scribe);
+
+impl Reached {
+    pub(super) fn split(self) -> (Option<AgentConnection>, Option<Carried>) {
+        match self {
+            Self::Idle(connection) => (Some(connection), None),
+            Self::Carried(connection, scribe) => (None, Some((connection, scribe))),
+        }
+    }
+}
+
 impl Heir {
+    /// `busy` says whether a run may go on there.
+    pub(super) async fn new(
+        succession: &Succession,
+        busy: bool,
+        connection: AgentConnection,
+    ) -> Result<Self, AgentError> {
+        if busy {
+            Self::of_busy(succession, connection).await
+        } else {
+            Ok(Self::of_idle(succession, connection))
+        }
+    }
+
     fn of_idle(succession: &Succession, connection: AgentConnection) -> Self {
         Self {
             replay: succession.heir(),
@@ -186,7 +211,7 @@ impl Host {
         let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
         marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
-        let created_at_ms = clock::now_ms();
+        let (created_at_ms, born) = (clock::now_ms(), self.scheduler.uptime().now());
         let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
@@ -202,13 +227,8 @@ impl Host {
         let busy = succession.look();
         let raised = brood.vms.into_iter().map(|vm| async {
             let (id, vm, connection) = raise(vm, Clock::WentOn, count).await.map_err(ForkError::Raise)?;
-            let heir = if busy {
-                Heir::of_busy(&succession, connection)
-                    .await
-                    .map_err(ForkError::Carry)?
-            } else {
-                Heir::of_idle(&succession, connection)
-            };
+            let heir = Heir::new(&succession, busy, connection);
+            let heir = heir.await.map_err(ForkError::Carry)?;
             Ok::<_, ForkError>((id, vm, heir))
         });
         let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
@@ -218,11 +238,13 @@ impl Host {
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
+                born,
                 ..parent.title().terms
             };
             let draft = Draft {
                 title: Title { id, terms },
-                slot,
+                account: Arc::clone(slot.account()),
+                slot: Some(slot),
                 spec: parent.spec.clone(),
                 origin: Origin {
                     source: Source::Fork,
@@ -231,12 +253,10 @@ impl Host {
                 },
                 files: vm.home.files.clone(),
                 replay: heir.replay,
+                checkpoints: Arc::default(),
             };
             let (sandbox, mailbox) = self.draw_up(draft);
-            let (idle, carried) = match heir.reached {
-                Reached::Idle(connection) => (Some(connection), None),
-                Reached::Carried(connection, scribe) => (None, Some((connection, scribe))),
-            };
+            let (idle, carried) = heir.reached.split();
             sandbox.be_born(&vm.process, idle);
             births.push(Newborn {
                 sandbox,
@@ -260,23 +280,31 @@ impl Host {
                 carried,
             } = newborn;
             let start = Start::Born(Box::new(vm));
-            self.adopt(&sandbox, Some(&parent), mailbox, part, start)
-                .map_err(|_: CreateRefused| ForkError::Stopping)?;
+            let place = Place::New {
+                parent: Some(&parent),
+            };
+            self.adopt(&sandbox, place, mailbox, part, start)
+                .map_err(|_: NotAdopted| ForkError::Stopping)?;
             let parent = parent.id();
             self.happened(&sandbox, Happening::Forked { parent });
-            if let Some((connection, scribe)) = carried
-                && let Ok(ticket) = sandbox.begin_run()
-            {
-                let run = RunStream::following(Arc::clone(&sandbox), ticket, connection, scribe);
-                self.background.spawn(run.write_down());
-            }
+            self.carry_on(&sandbox, carried);
             known.push(sandbox.id());
         }
         Ok((known, marks))
     }
 
+    /// Writes down the run that goes on in a sandbox, if there is one.
+    pub(super) fn carry_on(&self, sandbox: &Arc<Sandbox>, carried: Option<Carried>) {
+        if let Some((connection, scribe)) = carried
+            && let Ok(ticket) = sandbox.begin_run()
+        {
+            let run = RunStream::following(Arc::clone(sandbox), ticket, connection, scribe);
+            self.background.spawn(run.write_down());
+        }
+    }
+
     /// What a clone of such a sandbox is taken to need of its own.
-    fn clone_estimate_mib(&self, spec: &Spec) -> u64 {
+    pub(super) fn clone_estimate_mib(&self, spec: &Spec) -> u64 {
         let ram_mib = u64::from(spec.ram_mib);
         let nursery = self.nurseries.get(&spec.template.name);
         nursery
@@ -306,7 +334,6 @@ impl Host {
         } = merged;
         // From here on a daemon that comes after this one finds the winner under the id, and then nothing of the loser.
         let recorded = new.succeed(&old, winner, parent);
-        old.forget_record();
         self.background.spawn(async move {
             let write = move || children.iter().for_each(|child| child.now_child_of(loser));
             drop(tokio::task::spawn_blocking(write).await);
@@ -316,13 +343,9 @@ impl Host {
         self.tools
             .happenings
             .tell_as(winner, &new, Happening::Merged { into });
-        old.leave_slot();
-        let mailbox = old.mailbox();
-        // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
-        if let Err(error) = mailbox.try_send(Message::End(EndReason::Merged)) {
-            let word = error.into_inner();
-            self.owners.spawn(async move { drop(mailbox.send(word).await) });
-        }
+        self.dismiss(&old, EndReason::Merged);
+        // Its terms are the loser's now.
+        self.watch(&new);
         marks.mark("swap");
         births.merged();
         births.stages(Operation::Merge, marks.spans());

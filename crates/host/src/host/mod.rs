@@ -2,7 +2,9 @@
 
 mod activity;
 mod adoption;
+mod checkpointing;
 mod creation;
+mod expiry;
 mod forking;
 mod handover;
 mod marks;
@@ -31,6 +33,7 @@ use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
 use crate::happenings::Happening;
+use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
@@ -46,7 +49,9 @@ use usage::UsageCache;
 
 pub(crate) use activity::Activity;
 pub use adoption::TakenOver;
+pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
+pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
@@ -72,6 +77,8 @@ pub struct Host {
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
     activity: Arc<Activity>,
+    pub(crate) scheduler: Arc<Scheduler<Sandbox>>,
+    obituaries: Obituaries,
     owners: TaskTracker,
     background: Background,
     vms_made: AtomicU64,
@@ -152,6 +159,8 @@ impl Host {
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
+            scheduler: Scheduler::new(Uptime::default()),
+            obituaries: Obituaries::default(),
             owners: TaskTracker::new(),
             background,
             vms_made: AtomicU64::new(0),
@@ -162,6 +171,7 @@ impl Host {
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
 

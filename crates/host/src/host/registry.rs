@@ -100,6 +100,7 @@ impl Registry {
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => MergeError::Unknown,
             other => MergeError::Refused(other),
         })?;
+        new.touch();
         new.rename(Title {
             id: loser,
             terms: old.title().terms,
@@ -122,6 +123,23 @@ impl Registry {
     /// Who it was forked from, which a daemon before this one has written down.
     pub(super) fn recall(&mut self, id: SandboxId, parent: Option<SandboxId>) {
         self.lineage.add(id, parent);
+    }
+
+    /// Puts an earlier state of a sandbox in its place: id, terms and room stay. False when the sandbox is not the one
+    /// known under its id any more.
+    pub(super) fn replace(&mut self, old: &Arc<Sandbox>, new: Arc<Sandbox>) -> bool {
+        let title = old.title();
+        let is_known = self
+            .sandboxes
+            .get(&title.id)
+            .is_some_and(|known| Arc::ptr_eq(known, old));
+        if !is_known || old.may_roll_back().is_err() {
+            return false;
+        }
+        new.rename(title);
+        new.take_slot(old);
+        self.sandboxes.insert(title.id, new);
+        true
     }
 
     /// What is known of a sandbox, its relatives included.

@@ -117,10 +117,29 @@ impl Host {
             }
             let Some(host) = host.upgrade() else { return };
             if critical > 0 && !host.squeeze() && critical > 1 {
-                host.end_the_largest().await;
+                if !host.lose_the_oldest_checkpoint().await {
+                    host.end_the_largest().await;
+                }
                 critical = 0;
             }
         }
+    }
+
+    /// Of two evils: whoever has a checkpoint still has the sandbox. False when there is none.
+    async fn lose_the_oldest_checkpoint(&self) -> bool {
+        let all: Vec<_> = self
+            .registry()
+            .all()
+            .flat_map(|sandbox| sandbox.checkpoints.all())
+            .collect();
+        let kept = all.into_iter().filter(|checkpoint| checkpoint.lost().is_none());
+        let Some(oldest) = kept.min_by_key(|checkpoint| checkpoint.created_at_ms) else {
+            return false;
+        };
+        if let Some(mut kept) = oldest.open().await {
+            oldest.lose(&mut kept, "the host ran out of memory".to_owned());
+        }
+        true
     }
 
     /// Ends the sandbox that gives most back.

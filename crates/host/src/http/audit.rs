@@ -25,9 +25,13 @@ impl Deed {
         let parts: Vec<&str> = parts.collect();
         let (action, detail) = match (method, parts.as_slice()) {
             (&Method::DELETE, []) => (Action::Delete, None),
+            (&Method::PATCH, []) => (Action::Change, None),
             (_, ["exec"]) => (Action::Exec, None),
             (_, ["fork"]) => (Action::Fork, None),
             (_, ["merge_into", winner]) => (Action::Merge, Some((*winner).to_owned())),
+            (&Method::POST, ["checkpoints"]) => (Action::Checkpoint, None),
+            (&Method::DELETE, ["checkpoints", key]) => (Action::DeleteCheckpoint, Some((*key).to_owned())),
+            (_, ["rollback"]) => (Action::Rollback, None),
             (_, ["pty"]) => (Action::Pty, None),
             (_, ["pty", session, "kill"]) => (Action::Kill, Some((*session).to_owned())),
             (_, ["files", ..]) => (Action::Files, Some(method.to_string())),

@@ -30,6 +30,7 @@ pub(super) async fn diff(
     let timing = host.config().timing;
     let comparison = async move {
         let mut marks = Marks::begin();
+        let _in_use = (before.in_use(), after.in_use());
         let found = diff::diff(&before, &after, &wanted).await.map_err(|error| {
             Failed(ApiError::new(
                 ErrorCode::AgentFailed,

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use lifecycle::{ForkRefused, MergeRefused, QuotaRefused, RunRefused};
 use pod_types::ErrorChain;
 
-use crate::host::{CreateRefused, ForkError, MergeError, NoRoom};
+use crate::host::{ChangeRefused, CreateRefused, ForkError, MergeError, NoRoom};
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
 use crate::store::StoreError;
 use crate::tenants::{ChangeError, TurnRefused};
@@ -164,6 +164,17 @@ impl From<ForkError> for Failed {
     }
 }
 
+impl From<ChangeRefused> for Failed {
+    fn from(refused: ChangeRefused) -> Self {
+        let ChangeRefused::TooShort(short) = refused else {
+            return no_sandbox();
+        };
+        let text = format!("timeout_seconds: expected more than {}: {short}", short.age_s);
+        let error = ApiError::new(ErrorCode::InvalidField, text);
+        Self(error.hint("a life is counted from the sandbox's creation; DELETE ends it now"))
+    }
+}
+
 impl From<MergeError> for Failed {
     fn from(error: MergeError) -> Self {
         let refused = match error {
@@ -187,7 +198,7 @@ impl From<MergeError> for Failed {
 }
 
 /// The tenant has what it may have.
-fn over_quota(refused: &QuotaRefused) -> ApiError {
+pub(super) fn over_quota(refused: &QuotaRefused) -> ApiError {
     let (code, hint) = match refused {
         QuotaRefused::Never { .. } => (ErrorCode::TooManySandboxes, "ask for fewer at once"),
         QuotaRefused::TooMany { .. } => (ErrorCode::TooManySandboxes, "delete a sandbox first"),
@@ -200,7 +211,7 @@ fn over_quota(refused: &QuotaRefused) -> ApiError {
     }
 }
 
-fn host_busy(refused: TurnRefused) -> ApiError {
+pub(super) fn host_busy(refused: TurnRefused) -> ApiError {
     ApiError::new(ErrorCode::HostBusy, refused.to_string()).retry_after(NO_CAPACITY_RETRY_S)
 }
 
@@ -235,7 +246,7 @@ impl From<StoreError> for Failed {
     }
 }
 
-fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
+pub(super) fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
     let over = match no_room {
         NoRoom::OverBudget(over) => over,
         NoRoom::TooLittle(little) => {

@@ -62,7 +62,11 @@ pub(super) async fn exec(
             return Err(Failed(refused(*code, message.clone())));
         }
         Some(RunEnd::Lost(why)) if !run.has_events() => {
-            return Err(Failed(sandbox_failed(why.clone(), &sandbox)));
+            return Err(if sandbox.has_expired() {
+                no_sandbox()
+            } else {
+                Failed(sandbox_failed(why.clone(), &sandbox))
+            });
         }
         Some(RunEnd::Exit(_)) => Body::from(run.take_events()),
         _ => Body::new(ExecBody::new(run, timing.heartbeat)),

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use hyper::body::Incoming;
 use pod_types::SandboxId;
 use tower::Service as _;
@@ -21,8 +21,8 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, diff, documents, exec, files, forks, pty, replay, sandboxes, status,
-    terminal_page, usage,
+    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, pty, replay, sandboxes,
+    status, terminal_page, usage,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -120,7 +120,7 @@ impl Api {
             let error = ApiError::new(ErrorCode::ShuttingDown, "the host is starting").retry_after(1);
             return Failed(error).into_response();
         };
-        let mut audit = None;
+        let (mut audit, mut obituary) = (None, None);
         if path.starts_with(admin::PREFIX) {
             if !host.auth().is_operator(authorization) {
                 return admin::unauthorized(host).into_response();
@@ -134,10 +134,15 @@ impl Api {
             let caller = Caller::new(admitted, Some(remote));
             request.extensions_mut().insert(caller.account.tenant());
             request.extensions_mut().insert(caller.clone());
+            let tenant = caller.account.tenant();
+            obituary = fates::Inquiry::of(&request).map(|inquiry| (inquiry, tenant));
             audit = audit::Deed::of(&request).map(|deed| (deed, caller));
         }
         // The router is always ready and never fails.
-        let Ok(response) = router.clone().call(request).await;
+        let Ok(mut response) = router.clone().call(request).await;
+        if let Some((inquiry, tenant)) = obituary {
+            response = inquiry.answer(host, tenant, response);
+        }
         if let Some((deed, caller)) = audit {
             deed.note(host.tenants().audit(), &caller, &response);
         }
@@ -151,12 +156,23 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list))
         .route(
             "/v1/sandboxes/{id}",
-            get(sandboxes::show).delete(sandboxes::delete),
+            get(sandboxes::show)
+                .patch(sandboxes::change)
+                .delete(sandboxes::delete),
         )
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))
         .route("/v1/sandboxes/{id}/replay", get(replay::replay))
         .route("/v1/sandboxes/{id}/fork", post(forks::fork))
         .route("/v1/sandboxes/{id}/merge_into/{winner}", post(forks::merge))
+        .route(
+            "/v1/sandboxes/{id}/checkpoints",
+            post(checkpoints::create).get(checkpoints::list),
+        )
+        .route(
+            "/v1/sandboxes/{id}/checkpoints/{checkpoint}",
+            delete(checkpoints::delete),
+        )
+        .route("/v1/sandboxes/{id}/rollback", post(checkpoints::roll_back))
         .route("/v1/sandboxes/{id}/diff/{other}", get(diff::diff))
         .route("/v1/sandboxes/{id}/files", files::routes())
         .route("/v1/sandboxes/{id}/files/watch", files::watch_route())

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use api::{ApiError, CreateRequest, CreatedSandbox, ErrorCode, SandboxInfo, SandboxList, SandboxState};
+use api::{
+    ApiError, ChangeRequest, CreateRequest, CreatedSandbox, ErrorCode, SandboxInfo, SandboxList, SandboxState,
+};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -71,6 +73,26 @@ pub(super) async fn show(
         info.stats = sandbox.stats().await;
     }
     Ok(Json(info))
+}
+
+pub(super) async fn change(
+    State(host): State<Arc<Host>>,
+    Extension(tenant): Extension<Tenant>,
+    request: Request<Body>,
+) -> Result<Response, Failed> {
+    let id = sandbox_id(&request);
+    let (head, content) = request.into_parts();
+    let wanted = ChangeRequest::parse(&body::read(&head.headers, content).await?)?;
+    let sandbox = host.change(id?, tenant, &wanted)?;
+    let info = host.describe(&sandbox);
+    let seconds = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+    let (life, idle) = (seconds(info.timeout_seconds), seconds(info.idle_timeout_seconds));
+    let detail = format!("timeout {life}, idle {idle}, persistent {}", info.persistent);
+    let note = AuditNote {
+        target: None,
+        detail: Some(detail),
+    };
+    Ok((Extension(note), Json(info)).into_response())
 }
 
 /// Anything that is gone, was never there or is not this tenant's is as deleted as it can be.

@@ -18,6 +18,8 @@ pub(crate) enum Operation {
     Create,
     Fork,
     Merge,
+    Checkpoint,
+    Rollback,
     /// Filling a pool, which no client asks for.
     Refill,
 }
@@ -34,11 +36,11 @@ pub(crate) enum Failing {
     Internal,
 }
 
-const OPERATIONS: [&str; 4] = ["create", "fork", "merge", "refill"];
+const OPERATIONS: [&str; 6] = ["create", "fork", "merge", "checkpoint", "rollback", "refill"];
 const FAILINGS: [&str; 5] = ["refused", "no_room", "stopping", "vm", "internal"];
 
 /// Every stage that marks are set for: an operation, and the name of the mark as in `Server-Timing`.
-const STAGES: [(Operation, &str); 11] = [
+const STAGES: [(Operation, &str); 16] = [
     (Operation::Create, "wake"),
     (Operation::Create, "clone"),
     (Operation::Create, "boot"),
@@ -46,6 +48,11 @@ const STAGES: [(Operation, &str); 11] = [
     (Operation::Fork, "paused"),
     (Operation::Fork, "identity"),
     (Operation::Merge, "swap"),
+    (Operation::Checkpoint, "clone"),
+    (Operation::Checkpoint, "paused"),
+    (Operation::Rollback, "clone"),
+    (Operation::Rollback, "identity"),
+    (Operation::Rollback, "swap"),
     (Operation::Refill, "clone"),
     (Operation::Refill, "identity"),
     (Operation::Refill, "warm"),
@@ -93,7 +100,7 @@ impl Births {
             ),
             failures: families.counter_grid(
                 "operation_failures",
-                "Creations, forks, merges and refills that failed, by reason",
+                "What was asked for, and refills, that failed, by reason",
                 ("operation", &OPERATIONS),
                 ("reason", &FAILINGS),
             ),
@@ -165,7 +172,7 @@ impl Births {
 fn stages(families: &mut Families<'_>) -> Vec<Histogram> {
     let family = families.histogram_family(
         "stage_duration_seconds",
-        "What creations, forks, merges and refills consist of; the names are those of Server-Timing",
+        "What creations, forks, merges, checkpoints, rollbacks and refills consist of; the names are those of Server-Timing",
         STAGE,
     );
     let one = |(operation, stage): &(Operation, &str)| {
@@ -179,12 +186,12 @@ fn stages(families: &mut Families<'_>) -> Vec<Histogram> {
     STAGES.iter().map(one).collect()
 }
 
-/// Forks are counted by themselves.
+/// Forks are counted by themselves, and rollbacks make no sandbox.
 fn source_index(source: Source) -> Option<usize> {
     match source {
         Source::Pool => Some(0),
         Source::Clone => Some(1),
         Source::Boot => Some(2),
-        Source::Fork => None,
+        Source::Fork | Source::Rollback => None,
     }
 }

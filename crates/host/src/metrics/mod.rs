@@ -10,6 +10,7 @@
 //! client or a guest says becomes a label. Each name is described in `docs/operations.md`, which a test compares.
 
 mod births;
+mod expirations;
 mod families;
 mod histogram;
 mod http;
@@ -26,6 +27,7 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
+use expirations::Expirations;
 use families::Families;
 
 pub(crate) use births::{Births, Failing, Operation};
@@ -52,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) births: Births,
     pub(crate) runs: Runs,
     pub(crate) vms: Vms,
+    pub(crate) expirations: Expirations,
     /// How late timers of the runtime fire.
     pub(crate) lag: Histogram,
     /// Lines a guest would have put into the log, above its allowance.
@@ -71,6 +74,7 @@ impl Metrics {
             births: Births::new(&mut families, &templates),
             runs: Runs::new(&mut families),
             vms: Vms::new(&mut families),
+            expirations: Expirations::new(&mut families),
             lag: families.histogram(
                 "event_loop_lag_seconds",
                 "How late the daemon's timers fire",

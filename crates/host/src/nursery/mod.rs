@@ -45,7 +45,7 @@ use snapshots::SnapshotStore;
 use stats::Stats;
 use zygote::{Status, ZygoteOwner};
 
-pub(crate) use newborn::{Newborn, RaiseError, raise};
+pub(crate) use newborn::{Newborn, RaiseError, raise, raise_as};
 pub(crate) use stats::nothing;
 
 /// Clones that may be asked of one zygote at once; further creations wait for their turn.

@@ -71,15 +71,26 @@ pub(crate) enum RaiseError {
 
 /// Gives a clone, one of `count` that are raised at once, an identity of its own.
 pub(crate) async fn raise(
-    mut vm: Vm,
+    vm: Vm,
     clock: Clock,
     count: u8,
 ) -> Result<(SandboxId, Vm, AgentConnection), RaiseError> {
     let id = SandboxId::random().map_err(RaiseError::Id)?;
+    let (vm, connection) = raise_as(vm, id, clock, count).await?;
+    Ok((id, vm, connection))
+}
+
+/// The same with an id that there is.
+pub(crate) async fn raise_as(
+    mut vm: Vm,
+    id: SandboxId,
+    clock: Clock,
+    count: u8,
+) -> Result<(Vm, AgentConnection), RaiseError> {
     let bound = IDENTITY_BOUND + IDENTITY_BOUND_EACH * u32::from(count);
     let told = vm::introduce(&mut vm.process, &mut vm.control, &vm.home.files, id, clock);
     match timeout(bound, told).await {
-        Ok(Ok(connection)) => Ok((id, vm, connection)),
+        Ok(Ok(connection)) => Ok((vm, connection)),
         Ok(Err(error)) => Err(RaiseError::Identity(error)),
         Err(_) => Err(RaiseError::IdentityDeadline(bound)),
     }

@@ -116,6 +116,7 @@ pub(crate) async fn resize(sandbox: &Sandbox, id: PtyId, wanted: PtyResizeReques
         columns: wanted.cols,
         rows: wanted.rows,
     };
+    sandbox.touch();
     ask::done(
         sandbox,
         PtyRequest::Resize {
@@ -127,6 +128,7 @@ pub(crate) async fn resize(sandbox: &Sandbox, id: PtyId, wanted: PtyResizeReques
 }
 
 pub(crate) async fn kill(sandbox: &Sandbox, id: PtyId) -> Result<(), PtyError> {
+    sandbox.touch();
     ask::done(sandbox, PtyRequest::Kill { name: id.bytes() }).await
 }
 

@@ -14,8 +14,6 @@ use crate::sandbox::Sandbox;
 
 /// From the request until the agent has said that there is such a terminal; the official client waits 10 s for a new one.
 const ATTACH_BOUND: Duration = Duration::from_secs(9);
-/// The exit code where the VM is gone: as if the program had been killed by signal 9.
-const EXIT_VM_GONE: i32 = 137;
 
 /// What comes next on a stream.
 #[derive(Debug)]
@@ -50,6 +48,7 @@ pub(crate) struct PtyStream {
 
 /// Room for one more client.
 pub(super) fn permit(sandbox: &Sandbox) -> Result<OwnedSemaphorePermit, PtyError> {
+    sandbox.touch();
     let permit = Arc::clone(&sandbox.pty.streams).try_acquire_owned();
     permit.map_err(|_| PtyError::TooManyStreams)
 }
@@ -160,7 +159,7 @@ impl PtyStream {
         let event = match self.sandbox.mourn().await {
             Some(why) => StreamEvent::Broken {
                 why,
-                exit_code: Some(EXIT_VM_GONE),
+                exit_code: Some(self.sandbox.exit_code()),
             },
             None => {
                 let chain = ErrorChain(&error).to_string();

@@ -1,6 +1,7 @@
 //! What everybody who holds a sandbox can see of it and do to it.
 //!
-//! The phase is changed by the owner task alone. Runs are admitted here, under a lock held for a few instructions:
+//! The phase is changed by the owner task alone, but for the end of one whose time has run out, which is decided where
+//! runs are admitted, so that none comes between. Runs are admitted here, under a lock held for a few instructions:
 //! passing each through the owner's mailbox would cost every exec two task switches.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
-use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Phase, RunRefused};
+use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Moment, Phase, RunRefused, Use};
 use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -17,11 +18,15 @@ use super::allowance::{Allowance, Word};
 use super::owner::Message;
 use super::standing::Standing;
 use super::tally::Tally;
+use super::uses::Uses;
 use crate::agent::AgentConnection;
 use crate::auth::Tenant;
+use crate::checkpoints::Checkpoints;
+use crate::clock;
 use crate::events;
 use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
+use crate::lifetimes::{Alarm, Uptime};
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
 use crate::pty::PtySlots;
@@ -46,8 +51,11 @@ pub(crate) struct Spec {
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Terms {
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch, for people.
     pub(crate) created_at_ms: u64,
+    /// The same, for counting.
+    #[serde(with = "super::standing::milliseconds")]
+    pub(crate) born: Moment,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) idle_timeout_seconds: Option<u64>,
     pub(crate) persistent: bool,
@@ -73,17 +81,20 @@ pub(crate) struct Origin {
 /// What a sandbox begins with.
 pub(crate) struct Beginning {
     pub(crate) title: Title,
-    /// Its tenant's room for it.
-    pub(crate) slot: Slot,
+    /// Its tenant's room for it; `None` for one that takes another's place, with the room of that.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) account: Arc<Account>,
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
     pub(crate) runs_max: u32,
     pub(crate) replay: Arc<Replay>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) roster: Roster,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) uptime: Uptime,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -98,6 +109,8 @@ pub(crate) struct Sandbox {
     pub(crate) files: VmFiles,
     /// What its runs have said. It goes with the VM, whatever that is known as.
     pub(crate) replay: Arc<Replay>,
+    /// They go with the id through rollbacks, and with the VM through merges.
+    pub(crate) checkpoints: Arc<Checkpoints>,
     /// Changed under the registry's lock only, so that what is found under an id has it.
     title: Mutex<Title>,
     machine: Mutex<Machine>,
@@ -116,6 +129,9 @@ pub(crate) struct Sandbox {
     mailbox: mpsc::Sender<Message>,
     roster: Roster,
     activity: Arc<Activity>,
+    pub(super) uses: Uses,
+    /// When it is looked at whether its time has run out.
+    alarm: Mutex<Option<Alarm<Self>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
     allowance: Allowance,
@@ -134,15 +150,15 @@ pub(crate) struct ForkTicket {
 
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        let account = Arc::clone(beginning.slot.account());
         Self {
-            tenant: account.tenant(),
-            account,
-            slot: Mutex::new(Some(beginning.slot)),
+            tenant: beginning.account.tenant(),
+            account: beginning.account,
+            slot: Mutex::new(beginning.slot),
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
             replay: beginning.replay,
+            checkpoints: beginning.checkpoints,
             title: Mutex::new(beginning.title),
             machine: Mutex::new(Machine::new(beginning.runs_max)),
             changed: watch::Sender::new(()),
@@ -155,6 +171,8 @@ impl Sandbox {
             mailbox: beginning.mailbox,
             roster: beginning.roster,
             activity: beginning.activity,
+            uses: Uses::new(beginning.uptime),
+            alarm: Mutex::default(),
             metrics: beginning.metrics,
             tally: Tally::default(),
             allowance: Allowance::default(),
@@ -168,6 +186,7 @@ impl Sandbox {
             self.keep_connection(connection);
         }
         self.begin_slot();
+        self.touch();
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
     }
@@ -201,14 +220,33 @@ impl Sandbox {
         drop(slot);
     }
 
+    /// Replaces the one before.
+    pub(crate) fn set_alarm(&self, alarm: Option<Alarm<Self>>) {
+        let before = std::mem::replace(&mut *lock(&self.alarm), alarm);
+        drop(before);
+    }
+
     /// A client has sent so many bytes to it: code, input, a file.
     pub(crate) fn received(&self, bytes: usize) {
+        self.touch_if(bytes > 0);
         self.account.usage().received(bytes);
     }
 
     /// It has sent so many bytes to a client: events, output, a file.
     pub(crate) fn sent(&self, bytes: usize) {
+        self.touch_if(bytes > 0);
         self.account.usage().sent(bytes);
+    }
+
+    /// Takes over the room of another.
+    pub(crate) fn take_slot(&self, other: &Self) {
+        let slot = lock(&other.slot).take();
+        *lock(&self.slot) = slot;
+    }
+
+    pub(crate) fn describe_checkpoints(&self) -> Vec<api::Checkpoint> {
+        let all = self.checkpoints.all().into_iter();
+        all.map(|checkpoint| checkpoint.describe()).collect()
     }
 
     /// The process of its VM, while there is one.
@@ -228,9 +266,15 @@ impl Sandbox {
 
     pub(crate) fn begin_fork(self: &Arc<Self>) -> Result<ForkTicket, ForkRefused> {
         self.machine(Machine::begin_fork)?;
+        self.touch();
         Ok(ForkTicket {
             sandbox: Arc::clone(self),
         })
+    }
+
+    /// Whether an earlier state may take its place.
+    pub(crate) fn may_roll_back(&self) -> Result<(), ForkRefused> {
+        self.machine(|machine| machine.may_roll_back())
     }
 
     /// Whether `winner` may take its place.
@@ -247,6 +291,7 @@ impl Sandbox {
         let slot = self.account.begin_run();
         let slot = slot.map_err(|max| RunRefused::TenantTooMany { max })?;
         self.machine(Machine::begin_run)?;
+        self.touch();
         self.activity.begin_run();
         self.replay.ask();
         self.account.usage().exec();
@@ -321,6 +366,10 @@ impl Sandbox {
     pub(crate) fn info(&self) -> SandboxInfo {
         let (phase, runs) = self.machine(|machine| (machine.phase().clone(), machine.runs()));
         let Title { id, terms } = self.title();
+        let (now_ms, now) = (clock::now_ms(), self.uptime().now());
+        // What people see follows the time of day; what is counted does not.
+        let shown = |moment: Moment| (now_ms + moment.since(now)).saturating_sub(now.since(moment));
+        let (lifetime, usage) = (terms.lifetime(), self.usage());
         SandboxInfo {
             id,
             state: state_of(&phase),
@@ -331,11 +380,18 @@ impl Sandbox {
             created_at_ms: terms.created_at_ms,
             timeout_seconds: terms.timeout_seconds,
             idle_timeout_seconds: terms.idle_timeout_seconds,
+            expires_at_ms: lifetime.ends().map(shown),
+            idle_expires_at_ms: lifetime.idle_ends(usage).map(shown),
+            last_active_at_ms: Some(match usage {
+                Use::Now => now_ms,
+                Use::Until(last) => shown(last),
+            }),
             persistent: terms.persistent,
             egress: self.spec.egress,
             vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
+            checkpoints: self.describe_checkpoints(),
             generation: self.origin.generation,
             source: Some(self.origin.source),
             running_execs: runs,
@@ -392,13 +448,15 @@ impl Sandbox {
         result
     }
 
-    fn machine<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
+    pub(super) fn machine<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
         work(&mut lock(&self.machine))
     }
 }
 
 impl Drop for RunTicket {
     fn drop(&mut self) {
+        // Before it counts as idle again.
+        self.sandbox.touch();
         self.sandbox.machine(Machine::end_run);
         self.sandbox.activity.end_run();
         self.sandbox.replay.tell();
@@ -407,6 +465,7 @@ impl Drop for RunTicket {
 
 impl Drop for ForkTicket {
     fn drop(&mut self) {
+        self.sandbox.touch();
         self.sandbox.machine(Machine::end_fork);
     }
 }

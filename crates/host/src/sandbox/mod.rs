@@ -7,8 +7,10 @@ mod owner;
 mod run;
 mod standing;
 mod tally;
+mod uses;
 
 pub(crate) use birth::{Birth, BootPlan, CreateError, CreateFailure};
 pub(crate) use handle::{Beginning, Origin, Sandbox, Spec, Terms, Title};
 pub(crate) use owner::{Message, Owner, Start, Tools};
 pub(crate) use run::{Run, RunEnd, RunStream};
+pub(crate) use uses::InUse;

@@ -121,6 +121,10 @@ impl Owner {
             vm.end().await;
         }
         sandbox.vmm_pid.store(0, Ordering::Relaxed);
+        // After a rollback they are those of the VM that has taken its place.
+        if reason != EndReason::RolledBack {
+            sandbox.checkpoints.close().await;
+        }
         drop(sandbox.advance(lifecycle::Machine::gone));
         let (runs, _) = sandbox.tally.runs();
         tracing::info!(
@@ -140,6 +144,7 @@ fn announce(sandbox: &Sandbox, request: Span) {
     let _request = request.entered();
     let event = match sandbox.origin.source {
         Source::Fork => events::SANDBOX_FORKED,
+        Source::Rollback => events::SANDBOX_ROLLED_BACK,
         Source::Pool | Source::Clone | Source::Boot => events::SANDBOX_CREATED,
     };
     tracing::info!(

@@ -27,6 +27,7 @@ use super::handle::{RunTicket, Sandbox};
 use crate::agent::{self, AgentConnection, AgentError};
 use crate::clock;
 use crate::events;
+use crate::lifetimes::Fate;
 use crate::metrics::RunOutcome;
 use crate::replay::Scribe;
 
@@ -39,8 +40,10 @@ const MOURNING_BOUND: Duration = Duration::from_secs(2);
 /// How long a new connection to an agent may take.
 const CONNECT_BOUND: Duration = Duration::from_secs(10);
 
-/// The exit code of a run whose VM went away under it: as if it had been killed by signal 9.
+/// The exit code of a run, or of a program on a terminal, whose VM went away under it: as if it had been killed by signal 9.
 const EXIT_VM_GONE: i32 = 137;
+/// The same where the sandbox's time had run out: what `timeout(1)` ends with.
+const EXIT_TIME_OVER: i32 = 124;
 /// The exit code of a run that the agent could not carry out.
 const EXIT_NOT_RUN: i32 = 1;
 /// The exit code, for the replay alone, of a run whose client went away: it is interrupted, as if by Ctrl-C.
@@ -211,7 +214,7 @@ impl RunStream {
     /// Says on the stream itself that the run was lost or refused: it is too late for a status.
     pub(crate) fn confess(&mut self) {
         let (line, code) = match self.end.take() {
-            Some(RunEnd::Lost(why)) => (why, EXIT_VM_GONE),
+            Some(RunEnd::Lost(why)) => (why, self.sandbox.exit_code()),
             Some(RunEnd::Refused { message, .. }) => (message, EXIT_NOT_RUN),
             other => {
                 self.end = other;
@@ -422,6 +425,23 @@ fn connecting(sandbox: &Sandbox) -> Stage {
 }
 
 impl Sandbox {
+    /// What a program ends with whose sandbox has ended.
+    pub(crate) fn exit_code(&self) -> i32 {
+        if self.has_expired() {
+            EXIT_TIME_OVER
+        } else {
+            EXIT_VM_GONE
+        }
+    }
+
+    /// It has ended because its time had run out.
+    pub(crate) fn has_expired(&self) -> bool {
+        let (Phase::Ending { reason } | Phase::Gone { reason }) = self.phase() else {
+            return false;
+        };
+        matches!(reason, EndReason::Expired(_))
+    }
+
     /// After a connection has broken: why the sandbox is gone, if it is.
     pub(crate) async fn mourn(&self) -> Option<String> {
         timeout(MOURNING_BOUND, self.down()).await.ok()?;
@@ -435,6 +455,11 @@ fn epitaph(sandbox: &Sandbox) -> String {
         Phase::Failed { why } => format!("the sandbox has failed: {why}"),
         Phase::Ending { reason } | Phase::Gone { reason } => match reason {
             EndReason::Shutdown => "the host is shutting down, and the sandbox with it".to_owned(),
+            EndReason::Expired(which) => {
+                let after_s = sandbox.title().terms.seconds(which);
+                format!("the sandbox has ended: {}", Fate { which, after_s })
+            }
+            EndReason::RolledBack => "the sandbox was rolled back to a checkpoint".to_owned(),
             EndReason::Merged => "another sandbox has taken the place of this one".to_owned(),
             EndReason::Deleted | EndReason::Abandoned | EndReason::BootFailed => {
                 "the sandbox was deleted".to_owned()

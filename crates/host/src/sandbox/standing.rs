@@ -77,6 +77,26 @@ impl Sandbox {
         self.write_record()
     }
 
+    /// It is an earlier state of another, and is the sandbox from now on.
+    pub(crate) fn take_place_of(&self, old: &Self, reserved_mib: u64) {
+        let (parent, also, claim) = {
+            let old = old.standing();
+            (old.parent, old.also.clone(), old.claim)
+        };
+        {
+            let mut standing = self.standing();
+            (standing.parent, standing.also, standing.claim) = (parent, also, claim + 1);
+            standing.reserved_mib = reserved_mib;
+            standing.kept = true;
+        }
+        self.try_write_record();
+    }
+
+    /// Its terms are others.
+    pub(crate) fn note_change(&self) {
+        self.try_write_record();
+    }
+
     /// Its parent is known by another id.
     pub(crate) fn now_child_of(&self, parent: SandboxId) {
         self.standing().parent = Some(parent);
@@ -139,5 +159,19 @@ impl Sandbox {
             reserved_mib: standing.reserved_mib,
             failed: standing.failed.clone(),
         }
+    }
+}
+
+/// A moment as the number it is: the next daemon on the same boot counts from the same beginning.
+pub(super) mod milliseconds {
+    use lifecycle::Moment;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(moment.ms())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        u64::deserialize(deserializer).map(Moment::from_ms)
     }
 }

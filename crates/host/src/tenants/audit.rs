@@ -20,10 +20,14 @@ const QUEUE: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Create,
+    Change,
     Delete,
     Exec,
     Fork,
     Merge,
+    Checkpoint,
+    DeleteCheckpoint,
+    Rollback,
     Kill,
     Pty,
     Files,
@@ -64,10 +68,14 @@ impl Action {
     fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
+            Self::Change => "change",
             Self::Delete => "delete",
             Self::Exec => "exec",
             Self::Fork => "fork",
             Self::Merge => "merge",
+            Self::Checkpoint => "checkpoint",
+            Self::DeleteCheckpoint => "delete_checkpoint",
+            Self::Rollback => "rollback",
             Self::Kill => "kill",
             Self::Pty => "pty",
             Self::Files => "files",

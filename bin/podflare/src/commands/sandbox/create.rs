@@ -25,13 +25,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GIB")]
     rootfs_gb: Option<u32>,
 
-    /// Longest life, in seconds
-    #[arg(long, value_name = "SECONDS")]
-    timeout_seconds: Option<u64>,
+    /// Longest life: 90s, 10m, 2h [default: the tenant's limit]
+    #[arg(long, alias = "timeout-seconds", value_name = "TIME", value_parser = crate::span::seconds)]
+    timeout: Option<u64>,
 
-    /// Seconds without a run after which the sandbox may be removed
-    #[arg(long, value_name = "SECONDS")]
-    idle_timeout_seconds: Option<u64>,
+    /// Longest time without a run, or traffic of a terminal or of files [default: the tenant's limit]
+    #[arg(long, alias = "idle-timeout-seconds", value_name = "TIME", value_parser = crate::span::seconds)]
+    idle: Option<u64>,
+
+    /// Freeze it instead of destroying it when it has been idle for too long
+    #[arg(long)]
+    persistent: bool,
 
     /// Let no packet out
     #[arg(long)]
@@ -41,8 +45,9 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let request = api::CreateRequest {
         rootfs_gb: args.rootfs_gb,
-        timeout_seconds: args.timeout_seconds,
-        idle_timeout_seconds: args.idle_timeout_seconds,
+        timeout_seconds: args.timeout,
+        idle_timeout_seconds: args.idle,
+        persistent: args.persistent,
         egress: !args.no_egress,
         ..args.shape.request()
     };

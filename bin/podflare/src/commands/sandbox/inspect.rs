@@ -8,7 +8,7 @@ use pod_types::SandboxId;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Paint, Show, duration, mebibytes, since, source_name, state_name, table};
+use crate::output::{Paint, Show, duration, mebibytes, since, source_name, state_name, table, time_left};
 
 /// Show everything the host knows about one sandbox
 #[derive(Debug, clap::Args)]
@@ -47,6 +47,11 @@ impl Show for SandboxInfo {
             ),
             ("lifetime", seconds(self.timeout_seconds)),
             ("idle timeout", seconds(self.idle_timeout_seconds)),
+            ("time left", Some(time_left(self))),
+            (
+                "last used",
+                self.last_active_at_ms.map(|at| format!("{} ago", since(at))),
+            ),
             ("persistent", yes_no(self.persistent)),
             ("egress", yes_no(self.egress)),
             ("forked from", self.parent.map(|parent| parent.to_string())),

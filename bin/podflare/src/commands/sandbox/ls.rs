@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Paint, Show, mebibytes, since, state_name, table};
+use crate::output::{Paint, Show, mebibytes, since, state_name, table, time_left};
 
 /// List sandboxes, oldest first
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ impl Show for Listing {
                 .collect();
             return ids.join("\n");
         }
-        let mut rows = vec![["ID", "STATE", "TEMPLATE", "MEMORY", "AGE"].map(str::to_owned)];
+        let mut rows = vec![["ID", "STATE", "TEMPLATE", "MEMORY", "AGE", "LEFT"].map(str::to_owned)];
         rows.extend(self.sandboxes.iter().map(|sandbox| {
             [
                 sandbox.id.to_string(),
@@ -55,6 +55,7 @@ impl Show for Listing {
                 sandbox.template.clone(),
                 mebibytes(sandbox.ram_mib.into()),
                 since(sandbox.created_at_ms),
+                time_left(sandbox),
             ]
         }));
         table(&rows)

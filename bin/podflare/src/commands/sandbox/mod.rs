@@ -1,13 +1,18 @@
 //! `podflare sandbox`: sandboxes that stay until they are removed.
 
+pub(crate) mod checkpoint;
+pub(crate) mod checkpoints;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod extend;
 pub(crate) mod fork;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
 pub(crate) mod rm;
+pub(crate) mod rollback;
+pub(crate) mod set;
 pub(crate) mod tree;
 
 use api::CreateRequest;
@@ -27,9 +32,14 @@ pub(crate) enum Command {
     #[command(visible_alias = "delete")]
     Rm(rm::Args),
     Inspect(inspect::Args),
+    Set(set::Args),
+    Extend(extend::Args),
     Fork(fork::Args),
     Merge(merge::Args),
     Diff(diff::Args),
+    Checkpoint(checkpoint::Args),
+    Rollback(rollback::Args),
+    Checkpoints(checkpoints::Args),
     Tree(tree::Args),
 }
 
@@ -62,9 +72,14 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Exec(args) => exec::run(context, args),
         Command::Rm(args) => rm::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Set(args) => set::run(context, args),
+        Command::Extend(args) => extend::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),
+        Command::Checkpoint(args) => checkpoint::run(context, args),
+        Command::Rollback(args) => rollback::run(context, args),
+        Command::Checkpoints(args) => checkpoints::run(context, args),
         Command::Tree(args) => tree::run(context, &args),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use api::SandboxInfo;
+use api::{CheckpointState, SandboxInfo};
 use pod_types::SandboxId;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Paint, Show, since, state_name};
 
-/// Show which sandbox was forked from which
+/// Show which sandbox was forked from which, and the checkpoints of each
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this one and what was forked from it
@@ -118,9 +118,23 @@ impl Show for Tree {
             .iter()
             .map(|Branch { info, rail, .. }| {
                 let (state, age) = (state_name(info.state), since(info.created_at_ms));
-                format!("{rail}{}  {state}  {}  {age}", info.id, info.template)
+                let line = format!("{rail}{}  {state}  {}  {age}", info.id, info.template);
+                match checkpoints(info) {
+                    Some(names) => format!("{line}  checkpoints: {names}"),
+                    None => line,
+                }
             })
             .collect();
         lines.join("\n")
     }
+}
+
+/// Names of the checkpoints, oldest first.
+fn checkpoints(info: &SandboxInfo) -> Option<String> {
+    let names = info.checkpoints.iter().map(|checkpoint| match checkpoint.state {
+        CheckpointState::Ready => checkpoint.name.clone(),
+        CheckpointState::Lost => format!("{} (lost)", checkpoint.name),
+    });
+    let names: Vec<String> = names.collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }

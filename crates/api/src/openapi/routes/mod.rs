@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_keys;
+mod checkpoints;
 mod documents;
 mod execs;
 mod files;
@@ -14,12 +15,16 @@ mod usage;
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 9] = [
+pub(super) const TAGS: [(&str, &str); 10] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    (
+        "checkpoints",
+        "States of a sandbox to go back to under the same id.",
+    ),
     ("usage", "What tenants have used."),
     ("host", "What this host has and how it is."),
     ("documents", "This description, and a terminal for browsers."),
@@ -38,6 +43,7 @@ pub fn operations() -> Vec<Operation> {
         ptys::operations(),
         files::operations(),
         forks::operations(),
+        checkpoints::operations(),
         usage::operations(),
         status::operations(),
         documents::operations(),

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::change::ChangeRequest;
 use crate::create::CreateRequest;
 use crate::error::ErrorCode;
 use crate::openapi::content::Content;
@@ -39,6 +40,14 @@ pub(super) fn operations() -> Vec<Operation> {
             .fails(&[ErrorCode::InvalidField]),
         Operation::new(Method::Get, "/v1/sandboxes/{id}", "get_sandbox", TAG, "Show a sandbox")
             .answers(200, "What is known of it.", Content::json::<SandboxInfo>())
+            .fails(&[ErrorCode::SandboxNotFound]),
+        Operation::new(Method::Patch, "/v1/sandboxes/{id}", "change_sandbox", TAG, "Change how long a sandbox stays")
+            .describe(
+                "A life is counted from the sandbox's creation, also when it is extended. Times are capped without a \
+                 word, as when it was created; the answer shows what holds. One that would be over already is refused.",
+            )
+            .json_body::<ChangeRequest>(false, json!({ "timeout_seconds": 7200, "idle_timeout_seconds": 600 }))
+            .answers(200, "It holds from now on.", Content::json::<SandboxInfo>())
             .fails(&[ErrorCode::SandboxNotFound]),
         Operation::new(Method::Delete, "/v1/sandboxes/{id}", "delete_sandbox", TAG, "End a sandbox")
             .describe("Its id is unknown from now on. Ending what is gone, or never was, is no error.")

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admin::{KEY_NAME_PATTERN, TENANT_NAME_PATTERN};
+use crate::checkpoint::CHECKPOINT_NAME_PATTERN;
 use crate::pty::BASE64_PATTERN;
 
 /// Texts about which patterns differ.
@@ -144,6 +145,10 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
                     .all(|character| small(character) || "._-".contains(character))
         }
         KEY_NAME_PATTERN => (1..=64).contains(&text.chars().count()) && !text.contains(char::is_control),
+        CHECKPOINT_NAME_PATTERN => {
+            let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+            (1..=64).contains(&text.len()) && text.chars().all(plain)
+        }
         BASE64_PATTERN => {
             let bare = text.trim_end_matches('=');
             let letter = |last: &str| bare.chars().next_back().is_some_and(|end| last.contains(end));
