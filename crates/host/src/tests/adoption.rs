@@ -99,9 +99,17 @@ fn id(path: &str) -> String {
     path.trim_start_matches("/v1/sandboxes/").to_owned()
 }
 
+/// What is said of a sandbox, but for what moves with the time.
 async fn info(daemon: &Daemon, sandbox: &str) -> serde_json::Value {
     let mut info = daemon.get(sandbox).await.json();
-    info["stats"].take();
+    for moving in [
+        "stats",
+        "expires_at_ms",
+        "idle_expires_at_ms",
+        "last_active_at_ms",
+    ] {
+        info[moving].take();
+    }
     info
 }
 
@@ -122,6 +130,9 @@ async fn sandboxes_go_on_under_the_next_daemon_with_all_they_were() {
     for sandbox in all {
         before.push(info(daemon, sandbox).await);
     }
+    let lives_until = daemon.get(&parent).await.json()["expires_at_ms"]
+        .as_u64()
+        .unwrap();
     let capacity = daemon.get("/v1/capacity").await.json();
     let deleted = daemon.sandbox().await;
     daemon.delete(&deleted).await;
@@ -129,6 +140,11 @@ async fn sandboxes_go_on_under_the_next_daemon_with_all_they_were() {
 
     let second = house.daemon(Setup::default()).await;
     let daemon = second.daemon();
+    // A lifetime counts on from the creation, by the same clock.
+    let expires = daemon.get(&parent).await.json()["expires_at_ms"]
+        .as_u64()
+        .unwrap();
+    assert!(expires.abs_diff(lives_until) < 1000, "{expires} {lives_until}");
     for (sandbox, before) in all.into_iter().zip(before) {
         assert_eq!(info(daemon, sandbox).await, before);
         assert_eq!(daemon.says(sandbox, "kept").await, "state");
@@ -353,4 +369,35 @@ async fn a_run_that_is_over_in_the_guest_is_closed_in_the_replay() {
     );
     assert_eq!(second.daemon().get(&sandbox).await.json()["running_execs"], 0);
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_and_other_terms_hold_under_the_next_daemon_and_checkpoints_end_with_theirs() {
+    let house = House::new();
+    let mut first = house.daemon(Setup::default()).await;
+    let daemon = first.daemon();
+    let sandbox = daemon.sandbox().await;
+    daemon.run(&sandbox, "keep early").await;
+    let made = daemon
+        .post(&format!("{sandbox}/checkpoints"), r#"{"name":"a"}"#)
+        .await;
+    assert!(made.status < 300, "{}", made.text());
+    daemon.run(&sandbox, "keep late").await;
+    let back = daemon
+        .post(&format!("{sandbox}/rollback"), r#"{"checkpoint":"a"}"#)
+        .await;
+    assert_eq!(back.status, 200, "{}", back.text());
+    let body = r#"{"timeout_seconds":4242}"#;
+    let changed = super::client::request(daemon.address, "PATCH", &sandbox, body).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    first.vanish().await;
+    let second = house.daemon(Setup::default()).await;
+    let daemon = second.daemon();
+    assert_eq!(daemon.says(&sandbox, "kept").await, "early");
+    let info = daemon.get(&sandbox).await.json();
+    assert_eq!(info["timeout_seconds"], 4242);
+    assert_eq!(info["checkpoints"].as_array().map_or(0, Vec::len), 0);
+    assert_eq!(daemon.alive(), 1);
+    second.stop().await;
+    assert_eq!(house.homes(), 0);
 }
