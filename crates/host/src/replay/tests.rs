@@ -293,7 +293,7 @@ proptest! {
         let found = events(&next);
         let all = events(&replay);
         // A changed character of a line that is still one is all that can go unnoticed.
-        prop_assert!(found.len() <= all.len() && found.len() % 2 == 0);
+        prop_assert!(found.len() <= all.len() && found.len().is_multiple_of(2));
         run(&next, "after\n");
         prop_assert_eq!(recalled(&dir).all().concat(), next.all().concat());
     }
