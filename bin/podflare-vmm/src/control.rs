@@ -81,6 +81,7 @@ pub(crate) fn run(arguments: &ControlArguments) -> Result<String, ControlError> 
                 Outcome::Done => Ok("done".to_owned()),
                 Outcome::Stats(stats) => Ok(format!("{stats:#?}")),
                 Outcome::Cloned(report) => Ok(format!("{report:#?}")),
+                Outcome::Frozen(report) => Ok(format!("{report:#?}")),
                 Outcome::Failed(why) | Outcome::Unusable(why) => Err(ControlError::Refused(why)),
             };
         }

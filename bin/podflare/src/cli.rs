@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, cp, doctor, down, image, key, logs, ls, machine, restart, run, sandbox, shell, status,
-    supervise, tenant, top, up, usage, version,
+    audit, config, cp, doctor, down, image, key, logs, ls, machine, restart, run, sandbox, shell, space,
+    status, supervise, tenant, top, up, usage, version, webhook,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -50,11 +50,15 @@ pub(crate) enum Command {
     Run(run::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
+    #[command(subcommand)]
+    Space(space::Command),
     Shell(shell::Args),
     #[command(subcommand)]
     Key(key::Command),
     #[command(subcommand)]
     Tenant(tenant::Command),
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     Usage(usage::Args),
     Audit(audit::Args),
     Cp(cp::Args),

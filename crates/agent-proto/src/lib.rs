@@ -37,7 +37,7 @@ pub use fuzzing::fuzz_messages;
 pub use message::{
     Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
     FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Resume,
-    Resumed, TRACEPARENT_BYTES_MAX, Welcome,
+    Resumed, Room, TRACEPARENT_BYTES_MAX, Welcome,
 };
 pub use pty::{
     PTY_CREATE_BODY_MAX, PTY_INPUT_MAX, PTY_KEPT_BYTES, PTY_LABEL_MAX, PTY_OUTPUT_MAX, PTY_SIDE_MAX,

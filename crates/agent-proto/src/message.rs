@@ -45,6 +45,9 @@ pub enum Request {
     Resume(Resume),
     /// About terminals.
     Pty(PtyRequest),
+    /// Keep the rest of the disk out of use, so that programs find it full before the host's disk is: leave this many
+    /// bytes free, which may be less or more than are. [`u64::MAX`] gives everything back.
+    Room { leave_bytes: u64 },
     /// About the files of the guest; see [`crate::files`].
     File(FileRequest),
 }
@@ -79,6 +82,7 @@ pub enum Reply {
     Carried(Carried),
     /// There is a run to go on with; its output comes next.
     Resumed(Resumed),
+    Room(Room),
 }
 
 /// What a host has got of the last run that it knows of.
@@ -99,6 +103,14 @@ pub struct Resumed {
     pub run: u64,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+}
+
+/// How much room there is on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    pub free_bytes: u64,
+    /// Kept out of use by [`Request::Room`].
+    pub held_bytes: u64,
 }
 
 /// Where the output of a carried run begins: how much of each stream the connection of the machine it was cloned from
@@ -269,6 +281,7 @@ mod kind {
     pub(super) const FOLLOW: u8 = 9;
     pub(super) const CANCEL: u8 = 48;
     pub(super) const RESUME: u8 = 49;
+    pub(super) const ROOM: u8 = 56;
 
     pub(super) const WELCOME: u8 = 65;
     pub(super) const READY: u8 = 66;
@@ -283,6 +296,7 @@ mod kind {
     pub(super) const TIME: u8 = 75;
     pub(super) const CARRIED: u8 = 76;
     pub(super) const RESUMED: u8 = 112;
+    pub(super) const ROOM_LEFT: u8 = 120;
 }
 
 impl Request {
@@ -304,6 +318,7 @@ impl Request {
             Self::Follow => framed(kind::FOLLOW, &[], from),
             Self::Cancel => framed(kind::CANCEL, &[], from),
             Self::Resume(resume) => packed(kind::RESUME, resume, from),
+            Self::Room { leave_bytes } => packed(kind::ROOM, leave_bytes, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(request) => request.encode(),
         }
@@ -335,6 +350,9 @@ impl Request {
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
             kind::CANCEL => empty(body).map(|()| Self::Cancel),
             kind::RESUME => Ok(Self::Resume(unpacked(kind, body)?)),
+            kind::ROOM => Ok(Self::Room {
+                leave_bytes: unpacked(kind, body)?,
+            }),
             pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
             kind if files::REQUEST_KINDS.contains(&kind) => FileRequest::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
@@ -363,6 +381,7 @@ impl Reply {
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
             Self::Carried(carried) => packed(kind::CARRIED, carried, from),
             Self::Resumed(resumed) => packed(kind::RESUMED, resumed, from),
+            Self::Room(room) => packed(kind::ROOM_LEFT, room, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(reply) => reply.encode(),
         }
@@ -391,6 +410,7 @@ impl Reply {
             }),
             kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
             kind::RESUMED => Ok(Self::Resumed(unpacked(kind, &body)?)),
+            kind::ROOM_LEFT => Ok(Self::Room(unpacked(kind, &body)?)),
             pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
             kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),

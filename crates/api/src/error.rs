@@ -36,6 +36,11 @@ pub enum ErrorCode {
     InvalidOperatorToken,
     TenantNotFound,
     KeyNotFound,
+    /// There is no such webhook, or it is another tenant's.
+    WebhookNotFound,
+    DeliveryNotFound,
+    /// The tenant, or the host, has as many webhooks as there may be.
+    TooManyWebhooks,
     /// The request comes from a web page of another site.
     ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
@@ -109,6 +114,18 @@ pub enum ErrorCode {
     FileChanged,
     /// Too many transfers and watches in one sandbox.
     TooManyTransfers,
+    /// There is no such space: never, not any more, or it is another tenant's.
+    SpaceNotFound,
+    /// The space cannot be resumed on this host as it is; it is kept.
+    SpaceUnusable,
+    /// The tenant's spaces are as many, or as large, as they may be.
+    SpaceQuota,
+    /// The sandbox could not be frozen; it goes on.
+    FreezeFailed,
+    /// The space was not resumed; it is kept.
+    ResumeFailed,
+    /// The host's own disk is full.
+    HostDiskFull,
 }
 
 /// The body of every response that is not 2xx.
@@ -140,9 +157,12 @@ impl ErrorCode {
             | Self::CheckpointNotFound
             | Self::PtyNotFound
             | Self::FileNotFound
+            | Self::SpaceNotFound
             | Self::RouteNotFound
             | Self::TenantNotFound
-            | Self::KeyNotFound => 404,
+            | Self::KeyNotFound
+            | Self::WebhookNotFound
+            | Self::DeliveryNotFound => 404,
             Self::MethodNotAllowed => 405,
             // What the file system of the sandbox is like stands against the request. That goes for a full disk, too:
             // the host has room, and trying again without making some does not help.
@@ -156,8 +176,10 @@ impl ErrorCode {
             | Self::FileChanged
             | Self::SandboxNotReady
             | Self::StateConflict
+            | Self::SpaceUnusable
             | Self::CheckpointLost
             | Self::TenantExists
+            | Self::TooManyWebhooks
             | Self::PtyExited
             | Self::PtyNotReading => 409,
             Self::PreconditionFailed => 412,
@@ -168,15 +190,19 @@ impl ErrorCode {
             | Self::RateLimited
             | Self::TooManyExecs
             | Self::TooManyPtyStreams
-            | Self::TooManyTransfers => 429,
+            | Self::TooManyTransfers
+            | Self::SpaceQuota => 429,
             Self::SandboxFailed
             | Self::BootFailed
             | Self::ForkFailed
+            | Self::FreezeFailed
+            | Self::ResumeFailed
             | Self::CheckpointFailed
             | Self::AgentFailed
             | Self::StoreFailed
             | Self::Internal => 500,
             Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
+            Self::HostDiskFull => 507,
         }
     }
 }

@@ -128,6 +128,8 @@ impl SandboxList {
 pub enum SandboxState {
     Booting,
     Ready,
+    /// It is being written to disk, and is a space then.
+    Freezing,
     /// The VM is gone; the sandbox can only be deleted.
     Failed,
     Ending,
@@ -145,6 +147,8 @@ pub enum Source {
     Boot,
     /// Cloned from another sandbox.
     Fork,
+    /// Resumed from a space.
+    Space,
     /// Cloned from a checkpoint of the sandbox.
     Rollback,
 }

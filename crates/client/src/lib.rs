@@ -18,7 +18,9 @@ mod lines;
 mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
+mod spaces;
 mod transport;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

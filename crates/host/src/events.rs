@@ -11,6 +11,10 @@ pub(crate) const SANDBOX_ADOPTED: &str = "sandbox_adopted";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
 pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
 pub(crate) const SANDBOX_DESTROYED: &str = "sandbox_destroyed";
+pub(crate) const SANDBOX_FROZEN: &str = "sandbox_frozen";
+pub(crate) const SANDBOX_RESUMED: &str = "sandbox_resumed";
+pub(crate) const FREEZE_FAILED: &str = "freeze_failed";
+pub(crate) const RESUME_FAILED: &str = "resume_failed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
 pub(crate) const AGENT_CONNECTED: &str = "agent_connected";
@@ -18,10 +22,12 @@ pub(crate) const AGENT_LOST: &str = "agent_lost";
 pub(crate) const ZYGOTE_READY: &str = "zygote_ready";
 pub(crate) const SNAPSHOT_MADE: &str = "snapshot_made";
 pub(crate) const POOL: &str = "pool";
+pub(crate) const DISK_LOW: &str = "disk_low";
+pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 18] = [
+pub(crate) const ALL: [&str; 24] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -32,6 +38,10 @@ pub(crate) const ALL: [&str; 18] = [
     SANDBOX_FAILED,
     SANDBOX_EXPIRED,
     SANDBOX_DESTROYED,
+    SANDBOX_FROZEN,
+    SANDBOX_RESUMED,
+    FREEZE_FAILED,
+    RESUME_FAILED,
     VM_BOOTED,
     CLONE_READY,
     AGENT_CONNECTED,
@@ -39,5 +49,7 @@ pub(crate) const ALL: [&str; 18] = [
     ZYGOTE_READY,
     SNAPSHOT_MADE,
     POOL,
+    DISK_LOW,
+    DISK_WELL,
     LINES_LEFT_OUT,
 ];

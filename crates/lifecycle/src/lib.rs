@@ -8,6 +8,10 @@
 //!     │                 ▼                 │
 //!     │              Failed ──────────────┤
 //!     └───────────────────────────────────┘
+//!              begin_freeze
+//!  Ready ───────────────────▶ Freezing ── end, fail ──▶ as from Ready
+//!     ▲      not_frozen           │
+//!     └───────────────────────────┘
 //! ```
 //!
 //! A sandbox is created booting and handed to its client when it is ready. Runs and forks are accepted only then, and
@@ -48,7 +52,8 @@ pub use fair::{FairQueue, QueueFull};
 pub use lifetime::{Expiry, Lifetime, Moment, TooShort, Use, Verdict, Wish};
 pub use lineage::Lineage;
 pub use machine::{
-    EndReason, FORKS_MAX, ForkRefused, Machine, MergeRefused, Phase, RunRefused, TransitionRefused,
+    EndReason, FORKS_MAX, ForkRefused, FreezeRefused, Machine, MergeRefused, Phase, RunRefused,
+    TransitionRefused,
 };
 pub use pool::{Circumstances, Pool, Room, Step};
 pub use quota::{Quota, QuotaRefused, is_below_share};

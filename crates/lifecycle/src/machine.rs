@@ -13,6 +13,8 @@ pub const FORKS_MAX: u32 = 16;
 pub enum Phase {
     Booting,
     Ready,
+    /// Its VM stands still and is written to disk. Then it ends, or is ready again.
+    Freezing,
     /// The VM is gone although nobody asked for it.
     Failed {
         why: String,
@@ -41,6 +43,8 @@ pub enum EndReason {
     RolledBack,
     /// The host daemon stops.
     Shutdown,
+    /// It lives on in files, under another name.
+    Frozen,
 }
 
 /// One sandbox's phase and its runs.
@@ -57,6 +61,8 @@ pub struct Machine {
 pub enum RunRefused {
     #[error("the sandbox is still booting")]
     Booting,
+    #[error("the sandbox is being frozen")]
+    Freezing,
     #[error("{max} runs are in progress or queued in this sandbox already")]
     TooMany { max: u32 },
     #[error("{max} runs of this tenant are in progress or queued already")]
@@ -72,6 +78,8 @@ pub enum RunRefused {
 pub enum ForkRefused {
     #[error("the sandbox is still booting")]
     Booting,
+    #[error("the sandbox is being frozen")]
+    Freezing,
     #[error("{FORKS_MAX} forks of this sandbox are in progress already")]
     TooMany,
     #[error("the sandbox has failed: {why}")]
@@ -87,12 +95,31 @@ pub enum MergeRefused {
     Itself,
     #[error("the sandbox is still booting")]
     Booting,
+    #[error("the sandbox is being frozen")]
+    Freezing,
     #[error("the winner has failed: {why}")]
     WinnerFailed { why: String },
     #[error("the sandbox to merge into has ended")]
     LoserEnded,
     #[error("the winner has ended")]
     WinnerEnded,
+}
+
+/// Why a sandbox is not frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FreezeRefused {
+    #[error("the sandbox is still booting")]
+    Booting,
+    #[error("the sandbox is being frozen already")]
+    Freezing,
+    #[error("the sandbox is being forked")]
+    Forking,
+    #[error("the sandbox is in use")]
+    InUse,
+    #[error("the sandbox has failed: {why}")]
+    Failed { why: String },
+    #[error("the sandbox has ended")]
+    Ended { reason: EndReason },
 }
 
 /// A transition that makes no sense from where the sandbox is; nothing has changed.
@@ -138,6 +165,7 @@ impl Machine {
             }
             Phase::Ready => Err(RunRefused::TooMany { max: self.runs_max }),
             Phase::Booting => Err(RunRefused::Booting),
+            Phase::Freezing => Err(RunRefused::Freezing),
             Phase::Failed { why } => Err(RunRefused::Failed { why: why.clone() }),
             Phase::Ending { reason } | Phase::Gone { reason } => Err(RunRefused::Ended { reason: *reason }),
         }
@@ -160,6 +188,7 @@ impl Machine {
             }
             Phase::Ready => Err(ForkRefused::TooMany),
             Phase::Booting => Err(ForkRefused::Booting),
+            Phase::Freezing => Err(ForkRefused::Freezing),
             Phase::Failed { why } => Err(ForkRefused::Failed { why: why.clone() }),
             Phase::Ending { reason } | Phase::Gone { reason } => Err(ForkRefused::Ended { reason: *reason }),
         }
@@ -178,11 +207,13 @@ impl Machine {
         match &self.phase {
             Phase::Ready | Phase::Failed { .. } => {}
             Phase::Booting => return Err(MergeRefused::Booting),
+            Phase::Freezing => return Err(MergeRefused::Freezing),
             Phase::Ending { .. } | Phase::Gone { .. } => return Err(MergeRefused::LoserEnded),
         }
         match &winner.phase {
             Phase::Ready => Ok(()),
             Phase::Booting => Err(MergeRefused::Booting),
+            Phase::Freezing => Err(MergeRefused::Freezing),
             Phase::Failed { why } => Err(MergeRefused::WinnerFailed { why: why.clone() }),
             Phase::Ending { .. } | Phase::Gone { .. } => Err(MergeRefused::WinnerEnded),
         }
@@ -196,6 +227,7 @@ impl Machine {
         match &self.phase {
             Phase::Ready | Phase::Failed { .. } => Ok(()),
             Phase::Booting => Err(ForkRefused::Booting),
+            Phase::Freezing => Err(ForkRefused::Freezing),
             Phase::Ending { reason } | Phase::Gone { reason } => Err(ForkRefused::Ended { reason: *reason }),
         }
     }
@@ -214,13 +246,54 @@ impl Machine {
         }
     }
 
-    /// The VM is gone unasked. Only a ready sandbox fails; later news of the same kind changes nothing.
+    /// Begins to freeze. Runs in progress go on when it is resumed; nothing new is accepted. It ends with
+    /// [`Self::end`], or with [`Self::not_frozen`].
+    ///
+    /// # Errors
+    /// The sandbox is not ready, or is being forked.
+    pub fn begin_freeze(&mut self) -> Result<(), FreezeRefused> {
+        match &self.phase {
+            Phase::Ready if self.forks > 0 => Err(FreezeRefused::Forking),
+            Phase::Ready => {
+                self.phase = Phase::Freezing;
+                Ok(())
+            }
+            Phase::Booting => Err(FreezeRefused::Booting),
+            Phase::Freezing => Err(FreezeRefused::Freezing),
+            Phase::Failed { why } => Err(FreezeRefused::Failed { why: why.clone() }),
+            Phase::Ending { reason } | Phase::Gone { reason } => {
+                Err(FreezeRefused::Ended { reason: *reason })
+            }
+        }
+    }
+
+    /// The same, unless something is in progress that somebody waits for.
+    ///
+    /// # Errors
+    /// As of [`Self::begin_freeze`], or it is in use.
+    pub fn begin_freeze_unless_used(&mut self) -> Result<(), FreezeRefused> {
+        if self.runs > 0 {
+            return Err(FreezeRefused::InUse);
+        }
+        self.begin_freeze()
+    }
+
+    /// It was not frozen and goes on, unless it has failed or been ended meanwhile: true when it goes on.
+    pub fn not_frozen(&mut self) -> bool {
+        let goes_on = self.phase == Phase::Freezing;
+        if goes_on {
+            self.phase = Phase::Ready;
+        }
+        goes_on
+    }
+
+    /// The VM is gone unasked. Only a ready sandbox fails, or one that is being frozen; later news of the same kind changes nothing.
     ///
     /// # Errors
     /// The sandbox is not ready.
     pub fn fail(&mut self, why: String) -> Result<(), TransitionRefused> {
         match self.phase {
-            Phase::Ready => {
+            Phase::Ready | Phase::Freezing => {
                 self.phase = Phase::Failed { why };
                 Ok(())
             }
@@ -231,7 +304,7 @@ impl Machine {
     /// Begins the end. The first reason stays: true when this was the first.
     pub fn end(&mut self, reason: EndReason) -> bool {
         match self.phase {
-            Phase::Booting | Phase::Ready | Phase::Failed { .. } => {
+            Phase::Booting | Phase::Ready | Phase::Freezing | Phase::Failed { .. } => {
                 self.phase = Phase::Ending { reason };
                 true
             }
@@ -245,10 +318,15 @@ impl Machine {
         !self.is_used() && self.end(reason)
     }
 
+    /// Begins the end unless it is just being frozen, which is what its client wants to keep: true when it does.
+    pub fn end_unless_freezing(&mut self, reason: EndReason) -> bool {
+        self.phase != Phase::Freezing && self.end(reason)
+    }
+
     /// Whether something is in progress that somebody waits for.
     #[must_use]
     pub fn is_used(&self) -> bool {
-        self.runs > 0 || self.forks > 0 || self.phase == Phase::Booting
+        self.runs > 0 || self.forks > 0 || matches!(self.phase, Phase::Booting | Phase::Freezing)
     }
 
     /// Everything the sandbox had has been given back.

@@ -34,6 +34,10 @@ pub enum Limit {
     IdleTimeoutSeconds,
     RamMib,
     RootfsGb,
+    /// Frozen sandboxes.
+    Spaces,
+    /// Room that all of them take on the host's disk.
+    SpacesMib,
 }
 
 /// Limits of one tenant that differ from its tier's; `None` lifts one.
@@ -50,6 +54,8 @@ pub struct Limits {
     pub idle_timeout_seconds: Option<u64>,
     pub ram_mib: Option<u64>,
     pub rootfs_gb: Option<u64>,
+    pub spaces: Option<u64>,
+    pub spaces_mib: Option<u64>,
     /// Whether sandboxes may be frozen instead of destroyed.
     pub persistent: bool,
 }
@@ -77,7 +83,7 @@ impl Tier {
     /// Lifetimes and sizes are those that the hosted original publishes; it keeps its counts to itself, so those are ours.
     #[must_use]
     pub fn limits(self) -> Limits {
-        let tier = |counts: [u64; 4], seconds: [u64; 2], sizes: [u64; 2]| Limits {
+        let tier = |counts: [u64; 4], seconds: [u64; 2], sizes: [u64; 2], spaces: [u64; 2]| Limits {
             sandboxes: Some(counts[0]),
             creates_per_minute: Some(counts[1]),
             create_burst: Some(counts[2]),
@@ -86,15 +92,22 @@ impl Tier {
             idle_timeout_seconds: Some(seconds[1]),
             ram_mib: Some(sizes[0]),
             rootfs_gb: Some(sizes[1]),
+            spaces: Some(spaces[0]),
+            spaces_mib: Some(spaces[1]),
             persistent: true,
         };
         match self {
             Self::Free => Limits {
                 persistent: false,
-                ..tier([5, 60, 10, 8], [30 * 60, 5 * 60], [1024, 4])
+                ..tier([5, 60, 10, 8], [30 * 60, 5 * 60], [1024, 4], [0, 0])
             },
-            Self::Pro => tier([50, 600, 60, 64], [8 * 3600, 30 * 60], [4096, 16]),
-            Self::Scale => tier([250, 3000, 300, 256], [24 * 3600, 2 * 3600], [16_384, 64]),
+            Self::Pro => tier([50, 600, 60, 64], [8 * 3600, 30 * 60], [4096, 16], [50, 64 << 10]),
+            Self::Scale => tier(
+                [250, 3000, 300, 256],
+                [24 * 3600, 2 * 3600],
+                [16_384, 64],
+                [500, 512 << 10],
+            ),
             Self::Unlimited => Limits {
                 sandboxes: None,
                 creates_per_minute: None,
@@ -104,6 +117,8 @@ impl Tier {
                 idle_timeout_seconds: None,
                 ram_mib: None,
                 rootfs_gb: None,
+                spaces: None,
+                spaces_mib: None,
                 persistent: true,
             },
         }
@@ -111,7 +126,7 @@ impl Tier {
 }
 
 impl Limit {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Sandboxes,
         Self::CreatesPerMinute,
         Self::CreateBurst,
@@ -120,10 +135,12 @@ impl Limit {
         Self::IdleTimeoutSeconds,
         Self::RamMib,
         Self::RootfsGb,
+        Self::Spaces,
+        Self::SpacesMib,
     ];
 
     pub const NAMES: &'static str = "sandboxes, creates_per_minute, create_burst, runs, timeout_seconds, \
-                                     idle_timeout_seconds, ram_mib, rootfs_gb";
+                                     idle_timeout_seconds, ram_mib, rootfs_gb, spaces, spaces_mib";
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -136,6 +153,8 @@ impl Limit {
             Self::IdleTimeoutSeconds => "idle_timeout_seconds",
             Self::RamMib => "ram_mib",
             Self::RootfsGb => "rootfs_gb",
+            Self::Spaces => "spaces",
+            Self::SpacesMib => "spaces_mib",
         }
     }
 
@@ -143,7 +162,8 @@ impl Limit {
     #[must_use]
     pub fn range(self) -> (u64, u64) {
         match self {
-            Self::Sandboxes => (0, 1_000_000),
+            Self::Sandboxes | Self::Spaces => (0, 1_000_000),
+            Self::SpacesMib => (0, 1 << 30),
             Self::CreatesPerMinute | Self::CreateBurst | Self::Runs => (1, 1_000_000),
             Self::TimeoutSeconds | Self::IdleTimeoutSeconds => (1, 100 * 365 * 24 * 3600),
             Self::RamMib => (128, 65_536),
@@ -185,6 +205,8 @@ impl Limits {
             Limit::IdleTimeoutSeconds => &mut self.idle_timeout_seconds,
             Limit::RamMib => &mut self.ram_mib,
             Limit::RootfsGb => &mut self.rootfs_gb,
+            Limit::Spaces => &mut self.spaces,
+            Limit::SpacesMib => &mut self.spaces_mib,
         }
     }
 }

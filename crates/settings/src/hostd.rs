@@ -65,6 +65,16 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_MEMORY_BUDGET_MIB", value_name = "MIB")]
     pub memory_budget_mib: Option<u64>,
 
+    /// What stays free of the disk with --data-dir, in MiB: below it no sandboxes are made, and before that guests find
+    /// their disks full; a twentieth of the disk, 128 to 2048 MiB, unless given
+    #[arg(long, env = "PODFLARE_DISK_RESERVE_MIB", value_name = "MIB")]
+    pub disk_reserve_mib: Option<u64>,
+
+    /// Give each VM's process a control group with limits on memory and threads, where the host allows it; what that
+    /// costs a creation has not been measured yet
+    #[arg(long, env = "PODFLARE_VM_LIMITS", value_parser = BoolishValueParser::new())]
+    pub vm_limits: bool,
+
     /// VMs that may boot at the same time
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub boot_concurrency: u32,
@@ -92,6 +102,19 @@ pub struct Options {
     /// Seconds that runs may go on after a request to stop; a second request cuts them short
     #[arg(long, env = "PODFLARE_SHUTDOWN_GRACE", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
     pub shutdown_grace: Duration,
+
+    /// Seconds that persistent sandboxes may take to be frozen on a request to stop, all together; what is not frozen by
+    /// then ends
+    #[arg(long, env = "PODFLARE_SHUTDOWN_FREEZE", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
+    pub shutdown_freeze: Duration,
+
+    /// Resume a frozen sandbox under its old id when somebody runs something in it, opens a terminal or asks for a file
+    #[arg(long, env = "PODFLARE_WAKE_SPACES", value_parser = BoolishValueParser::new())]
+    pub wake_spaces: bool,
+
+    /// Days for which frozen sandboxes are kept; for ever unless given
+    #[arg(long, env = "PODFLARE_SPACE_DAYS", value_parser = clap::value_parser!(u32).range(1..=36500), value_name = "DAYS")]
+    pub space_days: Option<u32>,
 
     /// What is logged, e.g. `info,host=debug`; RUST_LOG counts when this is not set [default: info]
     #[arg(long, env = "PODFLARE_LOG", value_name = "FILTER")]
@@ -150,6 +173,16 @@ pub struct Options {
     /// Rows of the audit log that are kept of what tenants do
     #[arg(long, env = "PODFLARE_AUDIT_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "COUNT")]
     pub audit_rows: u64,
+
+    /// Networks or addresses that webhooks may go to although they are not public, or `none`; without it, where keys are
+    /// asked for, there are none, and otherwise they are this machine and private networks
+    #[arg(
+        long,
+        env = "PODFLARE_WEBHOOK_ALLOW",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub webhook_allow: Vec<String>,
 
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]

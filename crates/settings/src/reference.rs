@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 18] = [
+const EXAMPLES: [(&str, &str); 20] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -13,15 +13,19 @@ const EXAMPLES: [(&str, &str); 18] = [
     ("guest_initrd", "/var/lib/podflare/guest-initrd.cpio"),
     ("vmm", "/usr/local/libexec/podflare/podflare-vmm"),
     ("memory_budget_mib", "4096"),
+    ("disk_reserve_mib", "2048"),
     ("pool", "default=4"),
     ("pool_size", "4"),
     ("log", "info,host=debug"),
     ("metrics_addr", "127.0.0.1:7071"),
     ("metrics_key", "change-me"),
     ("api_keys", "pf_live_change_me"),
+    ("webhook_allow", "10.1.0.0/16"),
     ("region", "eu"),
     ("public_url", "https://podflare.example.com"),
     ("auth_disabled", "false"),
+    ("wake_spaces", "true"),
+    ("space_days", "365"),
 ];
 
 const WIDTH: usize = 110;

@@ -86,11 +86,11 @@ power_off() {
     touch /run/stopping
     kill -TERM "$(cat /run/hostd.pid)"
     tenths=0
-    while hostd_alive && [ $tenths -lt 100 ]; do
+    while hostd_alive && [ $tenths -lt 400 ]; do
         usleep 100000
         tenths=$((tenths + 1))
     done
-    hostd_alive && say "the host daemon did not end within 10 s"
+    hostd_alive && say "the host daemon did not end within 40 s"
     kill -KILL -1
     sync
     umount /state || mount -o remount,ro /state
@@ -128,12 +128,6 @@ serve() {
             ping) reply "$id" 0 "$(echo pong | base64 -w 0)" ;;
             stats) reply "$id" 0 "$(stats 2>&1 | head -c 65536 | base64 -w 0)" ;;
             exec) execute "$id" "$argument" & ;;
-            # It hands its sandboxes over to the one that is started next.
-            restart-hostd)
-                touch /run/restarting
-                kill -USR1 "$(cat /run/hostd.pid)"
-                reply "$id" $? ""
-                ;;
             poweroff)
                 reply "$id" 0 ""
                 power_off

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// What a supervisor gets beyond the limit it sets its host, before it is killed itself.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(10);
 /// What the channel may take beyond the command that runs.
-pub(crate) const CHANNEL_GRACE: Duration = Duration::from_secs(10);
+const CHANNEL_GRACE: Duration = Duration::from_secs(10);
 
 /// What is found in a run directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ pub fn console_tail(run_dir: &Path, lines: usize) -> Result<Vec<String>, Operate
 }
 
 /// The channel serves one at a time, so whoever waits on it gives way to a supervisor that wants to power off.
-pub(crate) fn talk(run_dir: &Path, request: &Request<'_>, limit: Duration) -> Result<Answer, ControlError> {
+fn talk(run_dir: &Path, request: &Request<'_>, limit: Duration) -> Result<Answer, ControlError> {
     let run_dir =
         RunDir::open(run_dir).map_err(|error| ControlError::Connect(std::io::Error::other(error)))?;
     let go_on = || Status::read(&run_dir.status()).is_none_or(|status| status.state != State::Stopping);

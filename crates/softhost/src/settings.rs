@@ -77,7 +77,7 @@ impl Default for Limits {
             restarts: 5,
             restart_window: Duration::from_secs(600),
             restart_delay: Duration::from_millis(500),
-            stop: Duration::from_secs(20),
+            stop: Duration::from_secs(60),
             trial: Duration::from_secs(8),
         }
     }

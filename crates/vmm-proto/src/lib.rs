@@ -9,9 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod freeze;
 mod message;
 
 pub use codec::{CodecError, LEN_BYTES, MESSAGE_MAX, decode, encode};
+pub use freeze::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport, ThawConfig};
 pub use message::{
     CLONES_MAX, CloneConfig, CloneReport, Command, ConsoleConfig, DESCRIPTORS_PER_CLONE, DiskConfig,
     EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, RestoreConfig, Stats, VmConfig, VmState,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{FreezeConfig, FreezeReport, ThawConfig};
+
 /// From the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -41,6 +43,11 @@ pub enum Command {
     RecordWorkingSet {
         file: PathBuf,
     },
+    /// Write the VM, which must be paused and stays so, to files that outlive it; answered with [`Outcome::Frozen`].
+    /// Brings descriptors; see [`FreezeConfig`].
+    Freeze(FreezeConfig),
+    /// Build a VM that was frozen, paused. Once per process, instead of [`Command::Start`].
+    Thaw(Box<ThawConfig>),
 }
 
 /// From the VM process.
@@ -63,6 +70,7 @@ pub enum Outcome {
     Done,
     Stats(Stats),
     Cloned(CloneReport),
+    Frozen(FreezeReport),
     /// Nothing was changed. The text is a whole error chain.
     Failed(String),
     /// The snapshot was made by another version, for another CPU, or is damaged: it must be built again. Nothing was

@@ -12,6 +12,7 @@ pub mod main_loop;
 pub mod probe;
 
 mod clone;
+mod freeze;
 mod run_state;
 mod session;
 mod snapshot;

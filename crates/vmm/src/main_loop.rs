@@ -22,7 +22,7 @@ use event_manager::{
 };
 use pod_types::ErrorChain;
 use thiserror::Error;
-use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, VmConfig};
+use vmm_proto::{EndCause, EndReport, Event, FromVmm, RestoreConfig, ThawConfig, VmConfig};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::clone::{self, Birth};
@@ -33,6 +33,7 @@ use crate::log;
 use crate::machine::RestoreError;
 use crate::proc::Proc;
 use crate::session::Session;
+use crate::snapshot;
 
 /// How long a process without a VM waits alone for a daemon.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -101,6 +102,7 @@ impl MainLoop {
 
     fn with(proc: Proc) -> Result<Self, RunError> {
         clone::prepare();
+        snapshot::ask_kernel();
         let (sender, events) = events::channel().map_err(RunError::Event)?;
         let mut manager = EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(RunError::EventLoop)?;
         let wake = events.wake().try_clone().map_err(RunError::Event)?;
@@ -247,6 +249,13 @@ impl MainLoop {
     /// Starts the VM of a snapshot, paused.
     fn restore(&mut self, config: &RestoreConfig) -> Result<(), RestoreError> {
         let session = Session::restore(config, &self.sender, (&self.proc, &mut self.confinement))?;
+        self.adopt(session);
+        Ok(())
+    }
+
+    /// Starts a VM that was frozen, paused.
+    fn thaw(&mut self, config: &ThawConfig) -> Result<(), RestoreError> {
+        let session = Session::thaw(config, &self.sender, (&self.proc, &mut self.confinement))?;
         self.adopt(session);
         Ok(())
     }

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use vmm_proto::{
-    CloneConfig, EndCause, EndReport, RestoreConfig, Stats, VmConfig, VmState as RunningOrPaused,
+    CloneConfig, EndCause, EndReport, FreezeReport, RestoreConfig, Stats, ThawConfig, VmConfig,
+    VmState as RunningOrPaused,
 };
 
 use crate::arch::CpuError;
 use crate::clone::VmFiles;
 use crate::confine::Confinement;
 use crate::events::EventSender;
+use crate::freeze::{Files, FreezeError};
 use crate::machine::{Inheritance, Machine, MachineError, Prepared, RestoreError, VmState};
 use crate::memory::PageSource;
 use crate::proc::Proc;
@@ -91,7 +93,28 @@ impl Session {
         (proc, confinement): (&Proc, &mut Confinement),
     ) -> Result<Self, RestoreError> {
         let resident_before = resident::bytes(proc);
-        let (prepared, vm) = Prepared::restore(config, events)?;
+        let built = Prepared::restore(config, events)?;
+        Self::standing(built, resident_before, events, confinement)
+    }
+
+    /// Builds a VM that was frozen, paused.
+    pub(crate) fn thaw(
+        config: &ThawConfig,
+        events: &EventSender,
+        (proc, confinement): (&Proc, &mut Confinement),
+    ) -> Result<Self, RestoreError> {
+        let resident_before = resident::bytes(proc);
+        let built = Prepared::thaw(config, events)?;
+        Self::standing(built, resident_before, events, confinement)
+    }
+
+    /// A VM that has been built again and stands where it stood.
+    fn standing(
+        (prepared, vm): (Prepared, VmState),
+        resident_before: u64,
+        events: &EventSender,
+        confinement: &mut Confinement,
+    ) -> Result<Self, RestoreError> {
         let machine = prepared
             .launch(events, confinement)
             .map_err(RestoreError::Machine)?;
@@ -216,6 +239,17 @@ impl Session {
         };
         let saved = Target::create(dir).and_then(|target| self.machine.save(vm, pages, target));
         saved.map_err(SaveError::Write)
+    }
+
+    /// Writes the VM, which must be paused, to files that outlive it.
+    pub(crate) fn write_frozen(&mut self, files: &Files) -> Result<FreezeReport, FreezeError> {
+        self.freeze().map_err(FreezeError::Capture)?;
+        match &self.frozen {
+            Some(vm) => self.machine.freeze(vm, files),
+            None => Err(FreezeError::Capture(MachineError::Missing {
+                what: "the state of the VM",
+            })),
+        }
     }
 
     /// See [`Machine::record_working_set`]; the VM must be paused.

@@ -12,9 +12,10 @@ from . import (
     runs,
     science,
     sessions,
+    spaces,
     throughput,
     uploads,
 )
 
-MODULES = (creates, pools, forks, pauses, runs, sessions, uploads, merges, throughput, science, memory, capacity)
+MODULES = (creates, pools, forks, pauses, runs, sessions, uploads, merges, spaces, throughput, science, memory, capacity)
 ROWS: tuple[Row, ...] = tuple(row for module in MODULES for row in module.ROWS)

@@ -14,6 +14,7 @@ pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod shell;
+pub(crate) mod space;
 pub(crate) mod status;
 pub(crate) mod supervise;
 pub(crate) mod tenant;
@@ -21,6 +22,7 @@ pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod usage;
 pub(crate) mod version;
+pub(crate) mod webhook;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -39,8 +41,10 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Top(args) => top::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Space(command) => space::dispatch(context, command),
         Command::Key(command) => key::dispatch(context, command),
         Command::Tenant(command) => tenant::dispatch(context, command),
+        Command::Webhook(command) => webhook::dispatch(context, command),
         Command::Usage(args) => usage::run(context, &args),
         Command::Audit(args) => audit::run(context, args),
         Command::Shell(args) => shell::run(context, args),

@@ -39,6 +39,7 @@ pub(crate) fn state_name(state: SandboxState) -> &'static str {
     match state {
         SandboxState::Booting => "booting",
         SandboxState::Ready => "ready",
+        SandboxState::Freezing => "freezing",
         SandboxState::Failed => "failed",
         SandboxState::Ending => "ending",
     }
@@ -51,6 +52,7 @@ pub(crate) fn source_name(source: Source) -> &'static str {
         Source::Clone => "a clone of its template",
         Source::Boot => "a boot",
         Source::Fork => "a fork",
+        Source::Space => "a space",
         Source::Rollback => "a checkpoint",
     }
 }

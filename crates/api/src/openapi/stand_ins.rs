@@ -12,6 +12,12 @@ use serde_json::{Map, Value, json};
 #[expect(dead_code, reason = "it stands for another type in schemas only")]
 pub(crate) struct SandboxIdText(Cow<'static, str>);
 
+/// Id of a space.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, extend("pattern" = "^spc_[0-9a-f]{32}$"))]
+#[expect(dead_code, reason = "it stands for another type in schemas only")]
+pub(crate) struct SpaceIdText(Cow<'static, str>);
+
 /// Id of a terminal.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, extend("pattern" = "^pty_[0-9a-f]{32}$"))]
@@ -112,6 +118,8 @@ fn about(limit: Limit) -> &'static str {
         Limit::IdleTimeoutSeconds => "Longest time of a sandbox without a run, in seconds.",
         Limit::RamMib => "Guest memory of one sandbox, in MiB.",
         Limit::RootfsGb => "Root disk of one sandbox, in GiB.",
+        Limit::Spaces => "Frozen sandboxes.",
+        Limit::SpacesMib => "Room that all frozen sandboxes take on the host's disk, in MiB.",
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use api::ChangeRequest;
-use lifecycle::{EndReason, Expiry, TooShort, Verdict, Wish};
+use api::{ChangeRequest, FreezeCause};
+use lifecycle::{EndReason, Expiry, Moment, TooShort, Verdict, Wish};
 use pod_types::SandboxId;
 
 use super::Host;
@@ -12,6 +12,9 @@ use crate::events;
 use crate::happenings::Happening;
 use crate::lifetimes::Fate;
 use crate::sandbox::{Message, Sandbox, Terms, Title};
+
+/// When a sandbox whose time is over and that cannot end just now is looked at again.
+const AGAIN_MS: u64 = 500;
 
 /// Why the terms of a sandbox are not changed.
 #[derive(Debug)]
@@ -43,16 +46,27 @@ impl Host {
         sandbox.set_alarm(Some(self.scheduler.set(at, sandbox)));
     }
 
-    // Where an idle sandbox that is `persistent` is to be frozen instead (`Host::freeze`): in `look_at`, before `expire`. What
-    // cannot be frozen goes on living, and is watched from then on as if it had been used.
     fn look_at(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         match sandbox.verdict() {
+            Verdict::Over(Expiry::Idle) if sandbox.title().terms.persistent => self.freeze_idle(sandbox),
             Verdict::Over(which) => self.expire(sandbox, which),
             Verdict::LookAt(_) | Verdict::Never => self.watch(sandbox),
         }
     }
 
-    /// Ends a sandbox, or freezes it if that was agreed on.
+    /// Freezes a sandbox that nobody uses. What cannot be frozen goes on living, and is watched from then on as if it had
+    /// been used.
+    fn freeze_idle(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let (host, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+        self.owners.spawn(async move {
+            if host.freeze(&sandbox, FreezeCause::Idle).await.is_err() {
+                sandbox.touch();
+                host.watch(&sandbox);
+            }
+        });
+    }
+
+    /// Ends a sandbox.
     fn expire(self: &Arc<Self>, sandbox: &Arc<Sandbox>, which: Expiry) {
         let (title, closed) = {
             // Under the lock: a merge may give it another id and other terms.
@@ -64,7 +78,7 @@ impl Host {
             }
             let reason = EndReason::Expired(which);
             let closed = sandbox.advance(|machine| match which {
-                Expiry::Lifetime => machine.end(reason),
+                Expiry::Lifetime => machine.end_unless_freezing(reason),
                 Expiry::Idle => machine.end_unless_used(reason),
             });
             if closed {
@@ -73,8 +87,9 @@ impl Host {
             (title, closed)
         };
         if !closed {
-            // Somebody came at the last moment, or it ends already and is watched in vain.
-            return self.watch(sandbox);
+            // Somebody came at the last moment, or it is being frozen or ends already, which takes a moment.
+            let soon = Moment::from_ms(self.scheduler.uptime().now().ms() + AGAIN_MS);
+            return sandbox.set_alarm(Some(self.scheduler.set(soon, sandbox)));
         }
         let Title { id, terms } = title;
         let fate = Fate {

@@ -25,6 +25,7 @@ impl Host {
         self.tools.homes.roster().leave();
         self.background.stop.cancel();
         let sandboxes = self.registry().all().count();
+        self.webhooks.close().await;
         self.tenants.close().await;
         sandboxes
     }

@@ -4,11 +4,16 @@ mod activity;
 mod adoption;
 mod checkpointing;
 mod creation;
+mod disk_room;
 mod expiry;
 mod forking;
+mod freezing;
 mod handover;
+mod headroom;
+mod keeping;
 mod marks;
 mod registry;
+mod resuming;
 mod room;
 mod turns;
 mod usage;
@@ -20,9 +25,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::{Capacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo, SandboxState};
+use api::{
+    Capacity, DiskCapacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo,
+    SandboxState,
+};
 use lifecycle::EndReason;
-use pod_types::SandboxId;
+use pod_types::{ErrorChain, SandboxId};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -32,16 +40,19 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
-use crate::happenings::Happening;
+use crate::disk::{DiskWatch, Fullness};
+use crate::happenings::{Happening, Happenings};
 use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape, Spared};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
-use crate::vm::{Homes, ProcessName, Roster, VmmSpawner};
+use crate::vm::{Cgroups, Homes, ProcessName, Roster, VmmSpawner};
+use crate::webhooks::Webhooks;
 
 use adoption::Findings;
 use registry::Registry;
@@ -53,8 +64,10 @@ pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
+pub(crate) use freezing::FreezeError;
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
+pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
 
 use turns::Turns;
@@ -67,12 +80,15 @@ pub struct Host {
     config: HostConfig,
     auth: Auth,
     tenants: Arc<Tenants>,
+    webhooks: Arc<Webhooks>,
     turns: Turns,
     data: DataDir,
+    spaces: Arc<Spaces>,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
     memory: Arc<MemoryWatch>,
+    disk: Arc<DiskWatch>,
     /// By the name of the template; empty when every sandbox is booted.
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
@@ -86,6 +102,8 @@ pub struct Host {
     found: Mutex<Findings>,
     stopping: AtomicBool,
     usage: UsageCache,
+    /// Why VM processes have no limits of their own.
+    unlimited: Option<String>,
 }
 
 /// Tasks that nobody waits for. They end where they stand at shutdown.
@@ -99,10 +117,14 @@ pub(crate) struct Background {
 pub enum OpenError {
     #[error("cannot use the data directory")]
     DataDir(#[source] DataDirError),
+    #[error("cannot use the directory of frozen sandboxes")]
+    Spaces(#[source] std::io::Error),
     #[error("cannot open the database of tenants and keys")]
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
     Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot read the webhooks")]
+    Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("refusing to start")]
     Auth(#[source] AuthConfigError),
 }
@@ -112,6 +134,8 @@ pub enum OpenError {
 pub struct ShutdownReport {
     /// Sandboxes that were ended.
     pub sandboxes: usize,
+    /// Those that were frozen instead, because their clients want them kept.
+    pub frozen: usize,
     /// Runs that were still in progress after the grace period.
     pub runs_cut: u32,
     /// VM processes that were left after all were ended; empty unless something is broken. They have been killed.
@@ -129,16 +153,25 @@ impl Host {
         // What is to be taken over is on the roster before anybody looks for what belongs to nobody.
         let roster = Roster::default();
         let found = Findings::look(&data, &*spawner, &roster).map_err(OpenError::DataDir)?;
+        let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
-        let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
+        let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
         let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
+        let allowed = config.webhooks.allowed(auth.is_open());
+        let webhooks = Webhooks::open(store, allowed, config.region.clone());
+        let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
         let tools = Tools {
             spawner,
             homes: Homes::new(data.vms().to_owned(), roster.clone(), found.next_home()),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
-            happenings: Arc::default(),
+            happenings: Happenings::new(Arc::clone(&webhooks)),
+        };
+        let unlimited = if config.vm_limits {
+            limit_vms(&tools.homes)
+        } else {
+            Some("the setting vm_limits is off".to_owned())
         };
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
@@ -150,12 +183,15 @@ impl Host {
             turns: Turns::new(&config),
             auth,
             tenants,
+            webhooks,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
+            disk: DiskWatch::new(&config.data_dir, config.disk.probe, config.disk.reserve_mib),
             nurseries: BTreeMap::new(),
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
             data,
+            spaces,
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
@@ -167,10 +203,14 @@ impl Host {
             found: Mutex::new(found),
             stopping: AtomicBool::new(false),
             usage: UsageCache::default(),
+            unlimited,
         };
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
+        host.background
+            .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }
@@ -197,6 +237,7 @@ impl Host {
                 pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
                 refills_at_once: pools.refills_at_once,
                 snapshots: self.data.snapshots().to_owned(),
+                spaces: Arc::clone(&self.spaces),
                 boot_deadline: self.config.timing.boot_deadline,
                 patience: self.config.timing.snapshot_patience,
                 tools: self.tools.clone(),
@@ -225,6 +266,14 @@ impl Host {
         &self.tenants
     }
 
+    pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
+    }
+
+    pub(crate) fn spaces(&self) -> &Arc<Spaces> {
+        &self.spaces
+    }
+
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.tools.metrics
     }
@@ -239,7 +288,9 @@ impl Host {
         HostState {
             capacity: self.capacity(None),
             pressure: self.memory.is_critical(),
+            disk_pressure: !matches!(self.disk.fullness(), Fullness::Well | Fullness::Between),
             doomed_homes: self.tools.homes.doomed(),
+            deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
     }
@@ -307,7 +358,7 @@ impl Host {
         for sandbox in self.registry().all().filter(counts) {
             match sandbox.info().state {
                 SandboxState::Booting => sandboxes.booting += 1,
-                SandboxState::Ready => sandboxes.ready += 1,
+                SandboxState::Ready | SandboxState::Freezing => sandboxes.ready += 1,
                 SandboxState::Failed => sandboxes.failed += 1,
                 SandboxState::Ending => {}
             }
@@ -325,6 +376,11 @@ impl Host {
                 free_mib: budget_mib.saturating_sub(used_mib),
                 host_available_mib: (self.config.memory.probe)(),
             },
+            disk: self.disk.space().map(|(space, reserve_mib)| DiskCapacity {
+                total_mib: space.total_mib,
+                free_mib: space.free_mib,
+                reserve_mib,
+            }),
             sandboxes,
             execs: RunCapacity {
                 running: of.map_or(self.activity.runs(), |of| {
@@ -340,6 +396,8 @@ impl Host {
                 .names()
                 .map(|name| self.pool(name))
                 .collect(),
+            headroom: Vec::new(),
+            vms_unlimited: None,
             recent: None,
         }
     }
@@ -355,7 +413,7 @@ impl Host {
     }
 
     /// Refuses new work, lets runs end within the grace period, then ends every sandbox. `hurry` cuts the grace short.
-    pub async fn shutdown(&self, hurry: impl Future<Output = ()>) -> ShutdownReport {
+    pub async fn shutdown(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> ShutdownReport {
         self.stopping.store(true, Ordering::Relaxed);
         self.background.stop.cancel();
         let grace = timeout(self.config.timing.shutdown_grace, self.activity.quiet());
@@ -364,6 +422,7 @@ impl Host {
             () = hurry => {}
         }
         let runs_cut = self.activity.runs();
+        let frozen = self.freeze_persistent().await;
         let sandboxes = self.registry().drain();
         for sandbox in &sandboxes {
             sandbox.leave_slot();
@@ -397,6 +456,8 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = left();
         }
+        // Sandboxes that ended just now have told so.
+        self.webhooks.close().await;
         self.tenants.close().await;
         if !processes_left.is_empty() {
             tracing::error!(pids = ?processes_left, "VM processes are left after shutdown; ending them");
@@ -408,6 +469,7 @@ impl Host {
         }
         ShutdownReport {
             sandboxes: sandboxes.len(),
+            frozen,
             runs_cut,
             processes_left,
         }
@@ -415,6 +477,21 @@ impl Host {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts processes of VMs into control groups, or says why not.
+fn limit_vms(homes: &Homes) -> Option<String> {
+    match Cgroups::open() {
+        Ok(cgroups) => {
+            homes.limit_with(cgroups);
+            None
+        }
+        Err(error) => {
+            let why = ErrorChain(&error).to_string();
+            tracing::warn!(why, "VM processes have no limits of their own");
+            Some(why)
+        }
     }
 }
 

@@ -65,17 +65,16 @@ impl Registry {
         self.sandboxes.remove(&id)
     }
 
-    /// Forgets this sandbox, unless another has taken its place already.
-    pub(super) fn forget(&mut self, sandbox: &Arc<Sandbox>) {
+    /// Forgets this sandbox, unless another has taken its place already, or it is unknown: true when it was known.
+    pub(super) fn forget(&mut self, sandbox: &Arc<Sandbox>) -> bool {
         let id = sandbox.id();
-        if self
-            .sandboxes
-            .get(&id)
-            .is_some_and(|known| Arc::ptr_eq(known, sandbox))
-        {
+        let is_known = |known: &Arc<Sandbox>| Arc::ptr_eq(known, sandbox);
+        let known = self.sandboxes.get(&id).is_some_and(is_known);
+        if known {
             self.lineage.remove(id);
             self.sandboxes.remove(&id);
         }
+        known
     }
 
     pub(super) fn drain(&mut self) -> Vec<Arc<Sandbox>> {

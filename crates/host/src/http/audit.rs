@@ -20,6 +20,12 @@ impl Deed {
         if matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
+        if let Some(rest) = path.strip_prefix("/v1/webhooks") {
+            return Some(Self::to_webhook(method, rest));
+        }
+        if let Some(rest) = path.strip_prefix("/v1/spaces/") {
+            return Self::of_space(method, rest);
+        }
         let mut parts = path.strip_prefix("/v1/sandboxes/")?.split('/');
         let target = parts.next()?.to_owned();
         let parts: Vec<&str> = parts.collect();
@@ -27,6 +33,7 @@ impl Deed {
             (&Method::DELETE, []) => (Action::Delete, None),
             (&Method::PATCH, []) => (Action::Change, None),
             (_, ["exec"]) => (Action::Exec, None),
+            (_, ["freeze"]) => (Action::Freeze, None),
             (_, ["fork"]) => (Action::Fork, None),
             (_, ["merge_into", winner]) => (Action::Merge, Some((*winner).to_owned())),
             (&Method::POST, ["checkpoints"]) => (Action::Checkpoint, None),
@@ -42,6 +49,31 @@ impl Deed {
             // What a client made up is cut to the length of an id.
             target: target.chars().take(64).collect(),
             detail: detail.map(|detail| detail.chars().take(64).collect()),
+        })
+    }
+
+    /// `rest` is what comes after the collection's path.
+    fn to_webhook(method: &Method, rest: &str) -> Self {
+        let rest = rest.trim_start_matches('/');
+        let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
+        Self {
+            action: Action::Webhook,
+            target: id.chars().take(64).collect(),
+            detail: Some(format!("{method} {what}").trim().chars().take(64).collect()),
+        }
+    }
+
+    fn of_space(method: &Method, rest: &str) -> Option<Self> {
+        let (target, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let action = match (method, rest) {
+            (&Method::DELETE, "") => Action::DeleteSpace,
+            (_, "resume") => Action::Resume,
+            _ => return None,
+        };
+        Some(Self {
+            action,
+            target: target.chars().take(64).collect(),
+            detail: None,
         })
     }
 
@@ -82,15 +114,25 @@ mod tests {
         assert_eq!(deed("POST", "/v1/sandboxes/x/exec"), Some((Action::Exec, None)));
         let merge = deed("POST", "/v1/sandboxes/x/merge_into/y");
         assert_eq!(merge, Some((Action::Merge, Some("y".to_owned()))));
+        let test = deed("POST", "/v1/webhooks/x/test");
+        assert_eq!(test, Some((Action::Webhook, Some("POST test".to_owned()))));
         assert_eq!(
             deed("PUT", "/v1/sandboxes/x/files"),
             Some((Action::Files, Some("PUT".to_owned())))
         );
+        assert_eq!(
+            deed("POST", "/v1/sandboxes/x/freeze"),
+            Some((Action::Freeze, None))
+        );
+        assert_eq!(deed("POST", "/v1/spaces/x/resume"), Some((Action::Resume, None)));
+        assert_eq!(deed("DELETE", "/v1/spaces/x"), Some((Action::DeleteSpace, None)));
         for (method, path) in [
+            ("GET", "/v1/spaces/x"),
             ("GET", "/v1/sandboxes/x"),
             ("POST", "/v1/sandboxes"),
             ("POST", "/v1/sandboxes/x/pty/p/input"),
             ("POST", "/v1/other"),
+            ("GET", "/v1/webhooks/x"),
         ] {
             assert_eq!(deed(method, path), None, "{method} {path}");
         }

@@ -100,7 +100,9 @@ impl From<CheckpointError> for Failed {
                 let text = refused.to_string();
                 match refused {
                     ForkRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-                    ForkRefused::TooMany => ApiError::new(ErrorCode::StateConflict, text).retry_after(1),
+                    ForkRefused::Freezing | ForkRefused::TooMany => {
+                        ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
+                    }
                     ForkRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text)
                         .hint("a rollback to an earlier checkpoint saves it"),
                     ForkRefused::Ended { .. } => return no_sandbox(),

@@ -51,6 +51,10 @@ pub(super) fn ready(host: &Host, id: SandboxId, tenant: Tenant) -> Result<Arc<Sa
             let error = ApiError::new(ErrorCode::SandboxNotReady, "the sandbox is still booting");
             Err(Failed(error))
         }
+        Phase::Freezing => {
+            let error = ApiError::new(ErrorCode::StateConflict, "the sandbox is being frozen");
+            Err(Failed(error.retry_after(1)))
+        }
         Phase::Failed { why } => Err(Failed(sandbox_failed(
             format!("the sandbox has failed: {why}"),
             &sandbox,

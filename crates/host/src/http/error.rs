@@ -75,6 +75,9 @@ pub(super) fn run_refused(refused: RunRefused, sandbox: &Sandbox) -> Failed {
     let text = refused.to_string();
     Failed(match refused {
         RunRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+        RunRefused::Freezing => ApiError::new(ErrorCode::StateConflict, text)
+            .hint("it will be a space; resume that, and run this in the sandbox it becomes")
+            .retry_after(1),
         RunRefused::TooMany { .. } => ApiError::new(ErrorCode::TooManyExecs, text)
             .hint("wait for one of them to end")
             .retry_after(1),
@@ -145,7 +148,9 @@ impl From<ForkError> for Failed {
                 let text = refused.to_string();
                 match refused {
                     ForkRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-                    ForkRefused::TooMany => ApiError::new(ErrorCode::StateConflict, text).retry_after(1),
+                    ForkRefused::Freezing | ForkRefused::TooMany => {
+                        ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
+                    }
                     ForkRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
                     ForkRefused::Ended { .. } => return no_sandbox(),
                 }
@@ -191,7 +196,9 @@ impl From<MergeError> for Failed {
         Self(match refused {
             MergeRefused::Itself => ApiError::new(ErrorCode::InvalidField, text),
             MergeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
-            MergeRefused::WinnerFailed { .. } => ApiError::new(ErrorCode::StateConflict, text),
+            MergeRefused::Freezing | MergeRefused::WinnerFailed { .. } => {
+                ApiError::new(ErrorCode::StateConflict, text)
+            }
             MergeRefused::LoserEnded | MergeRefused::WinnerEnded => return no_sandbox(),
         })
     }
@@ -248,6 +255,12 @@ impl From<StoreError> for Failed {
 
 pub(super) fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
     let over = match no_room {
+        NoRoom::Disk(full) => {
+            let (free, reserve) = (full.free_mib, full.reserve_mib);
+            let text = format!("disk full: the host has {free} MiB free and keeps {reserve} MiB for itself");
+            let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+            return error.hint("delete sandboxes or files in them, or make room on the host's disk");
+        }
         NoRoom::OverBudget(over) => over,
         NoRoom::TooLittle(little) => {
             let (wanted, available, floor) = (little.wanted_mib, little.available_mib, little.floor_mib);

@@ -21,8 +21,8 @@ use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
-    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, pty, replay, sandboxes,
-    status, terminal_page, usage,
+    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
+    sandboxes, spaces, status, terminal_page, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -121,6 +121,7 @@ impl Api {
             return Failed(error).into_response();
         };
         let (mut audit, mut obituary) = (None, None);
+        let mut asked_for = None;
         if path.starts_with(admin::PREFIX) {
             if !host.auth().is_operator(authorization) {
                 return admin::unauthorized(host).into_response();
@@ -135,6 +136,13 @@ impl Api {
             request.extensions_mut().insert(caller.account.tenant());
             request.extensions_mut().insert(caller.clone());
             let tenant = caller.account.tenant();
+            asked_for = frozen_hint::asked_for(request.uri().path()).map(|id| (id, tenant));
+            if let Some((id, tenant)) = asked_for
+                && host.config().spaces.wake
+                && frozen_hint::wakes(request.uri().path())
+            {
+                host.wake(id, tenant).await;
+            }
             obituary = fates::Inquiry::of(&request).map(|inquiry| (inquiry, tenant));
             audit = audit::Deed::of(&request).map(|deed| (deed, caller));
         }
@@ -142,6 +150,9 @@ impl Api {
         let Ok(mut response) = router.clone().call(request).await;
         if let Some((inquiry, tenant)) = obituary {
             response = inquiry.answer(host, tenant, response);
+        }
+        if let Some((id, tenant)) = asked_for {
+            response = frozen_hint::add(response, host, id, tenant);
         }
         if let Some((deed, caller)) = audit {
             deed.note(host.tenants().audit(), &caller, &response);
@@ -183,8 +194,13 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/pty/{pty}/resize", post(pty::resize))
         .route("/v1/sandboxes/{id}/pty/{pty}/kill", post(pty::kill))
         .route("/v1/sandboxes/{id}/pty/{pty}/read", post(pty::read))
+        .route("/v1/sandboxes/{id}/freeze", post(spaces::freeze))
+        .route("/v1/spaces", get(spaces::list))
+        .route("/v1/spaces/{space}", get(spaces::show).delete(spaces::delete))
+        .route("/v1/spaces/{space}/resume", post(spaces::resume))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
+        .merge(webhooks::routes())
         .merge(admin::routes())
 }
 

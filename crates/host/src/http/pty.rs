@@ -166,6 +166,7 @@ fn ready(host: &Host, sandbox: Arc<Sandbox>) -> Result<Arc<Sandbox>, Failed> {
     let refused = match sandbox.phase() {
         Phase::Ready => return Ok(sandbox),
         Phase::Booting => RunRefused::Booting,
+        Phase::Freezing => RunRefused::Freezing,
         Phase::Failed { why } => RunRefused::Failed { why },
         Phase::Ending { reason } | Phase::Gone { reason } => RunRefused::Ended { reason },
     };

@@ -131,7 +131,7 @@ pub(super) async fn console(
     Ok((headers, text).into_response())
 }
 
-fn created(host: &Host, sandbox: &Sandbox) -> CreatedSandbox {
+pub(super) fn created(host: &Host, sandbox: &Sandbox) -> CreatedSandbox {
     let spec = &sandbox.spec;
     let title = sandbox.title();
     CreatedSandbox {

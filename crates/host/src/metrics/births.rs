@@ -186,12 +186,12 @@ fn stages(families: &mut Families<'_>) -> Vec<Histogram> {
     STAGES.iter().map(one).collect()
 }
 
-/// Forks are counted by themselves, and rollbacks make no sandbox.
+/// Forks and resumed spaces are counted by themselves, and rollbacks make no sandbox.
 fn source_index(source: Source) -> Option<usize> {
     match source {
         Source::Pool => Some(0),
         Source::Clone => Some(1),
         Source::Boot => Some(2),
-        Source::Fork | Source::Rollback => None,
+        Source::Fork | Source::Space | Source::Rollback => None,
     }
 }

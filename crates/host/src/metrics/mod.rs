@@ -18,6 +18,7 @@ mod lag;
 mod process;
 mod recent;
 mod runs;
+mod spaces;
 mod state;
 mod vms;
 
@@ -37,6 +38,7 @@ pub(crate) use lag::measure_lag;
 pub(crate) use process::{ProcessState, cpu_time};
 pub(crate) use recent::Recent;
 pub(crate) use runs::{RunOutcome, Runs};
+pub(crate) use spaces::SpaceMetrics;
 pub(crate) use state::HostState;
 pub(crate) use vms::{Death, Role, Vms};
 
@@ -54,6 +56,7 @@ pub(crate) struct Metrics {
     pub(crate) births: Births,
     pub(crate) runs: Runs,
     pub(crate) vms: Vms,
+    pub(crate) spaces: SpaceMetrics,
     pub(crate) expirations: Expirations,
     /// How late timers of the runtime fire.
     pub(crate) lag: Histogram,
@@ -74,6 +77,7 @@ impl Metrics {
             births: Births::new(&mut families, &templates),
             runs: Runs::new(&mut families),
             vms: Vms::new(&mut families),
+            spaces: SpaceMetrics::new(&mut families),
             expirations: Expirations::new(&mut families),
             lag: families.histogram(
                 "event_loop_lag_seconds",

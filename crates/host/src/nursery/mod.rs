@@ -37,6 +37,7 @@ use crate::events;
 use crate::host::{Activity, Background};
 use crate::memory::MemoryWatch;
 use crate::sandbox::Tools;
+use crate::spaces::Spaces;
 use crate::storage::{Shape, Template};
 use crate::vm::{Brood, CloneError, Order};
 
@@ -64,6 +65,7 @@ pub(crate) struct Supplies {
     pub(crate) pool_size: u32,
     pub(crate) refills_at_once: u32,
     pub(crate) snapshots: std::path::PathBuf,
+    pub(crate) spaces: Arc<Spaces>,
     pub(crate) boot_deadline: Duration,
     /// How long a creation waits for a snapshot that is being made.
     pub(crate) patience: Duration,

@@ -141,6 +141,7 @@ impl ZygoteOwner {
             Code::User,
         )
         .await?;
+        self.keep_memory(snapshot).await;
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(
             event = events::ZYGOTE_READY,
@@ -150,6 +151,20 @@ impl ZygoteOwner {
             "the template's zygote is ready"
         );
         Ok(zygote)
+    }
+
+    /// What is frozen of its clones will lie over this memory. Without it they are frozen whole.
+    async fn keep_memory(&self, snapshot: &Snapshot) {
+        let (spaces, kept) = (Arc::clone(&self.nursery.supplies.spaces), snapshot.clone());
+        let linked =
+            blocking(move || spaces.keep_template(&kept.vm(), kept.recorded_working_set().as_deref()));
+        if let Err(error) = linked.await {
+            tracing::warn!(
+                template = self.name(),
+                error = %ErrorChain(&error),
+                "the template's memory is not kept for spaces"
+            );
+        }
     }
 
     /// Clones for as long as the zygote lives; says how it ended.

@@ -20,6 +20,7 @@
 
 mod cut;
 mod journal;
+mod kept;
 mod log;
 mod resume;
 mod shorten;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use journal::Journal;
+pub(crate) use kept::KeptError;
 use log::{Chunk, Log};
 pub(crate) use succession::Succession;
 

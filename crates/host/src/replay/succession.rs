@@ -23,18 +23,18 @@ pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// A fork in progress.
 #[derive(Debug)]
 pub(crate) struct Succession {
-    parent: Arc<Replay>,
+    pub(super) parent: Arc<Replay>,
     /// Runs asked for before the clone.
-    asked: u64,
+    pub(super) asked: u64,
     /// Whether one was in progress or waiting.
-    busy: bool,
+    pub(super) busy: bool,
     /// The last run that had spoken before the clone, and whether it was still at it.
-    last: u64,
-    speaking: bool,
+    pub(super) last: u64,
+    pub(super) speaking: bool,
     /// What there was at the last look.
-    log: Log,
+    pub(super) log: Log,
     /// Lines of the run that speaks, as they are unfinished.
-    unfinished: Option<(u64, Offsets, Vec<u8>, Vec<u8>)>,
+    pub(super) unfinished: Option<(u64, Offsets, Vec<u8>, Vec<u8>)>,
 }
 
 impl Succession {

@@ -138,6 +138,7 @@ async fn steps(
         .map_err(CreateError::Spawn)?;
     let process = process.insert(Process::new(new, plan.tools.homes.roster()));
     sandbox.runs_as(process);
+    plan.home.admit(process.pid());
     let shape = Shape {
         vcpus: sandbox.spec.vcpus,
         ram_mib: sandbox.spec.ram_mib,

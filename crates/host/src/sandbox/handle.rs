@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
+use super::disk_room::DiskRoom;
 use super::owner::Message;
 use super::standing::Standing;
 use super::tally::Tally;
@@ -134,6 +135,8 @@ pub(crate) struct Sandbox {
     alarm: Mutex<Option<Alarm<Self>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
+    /// What its agent was last told to leave free of its disk.
+    pub(crate) disk_room: DiskRoom,
     allowance: Allowance,
 }
 
@@ -150,6 +153,7 @@ pub(crate) struct ForkTicket {
 
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
+        let source = beginning.origin.source;
         Self {
             tenant: beginning.account.tenant(),
             account: beginning.account,
@@ -175,6 +179,7 @@ impl Sandbox {
             alarm: Mutex::default(),
             metrics: beginning.metrics,
             tally: Tally::default(),
+            disk_room: DiskRoom::of(source),
             allowance: Allowance::default(),
         }
     }
@@ -326,7 +331,7 @@ impl Sandbox {
     /// Waits until the sandbox is neither booting nor ready.
     pub(crate) async fn down(&self) {
         let mut changed = self.changed.subscribe();
-        while matches!(self.phase(), Phase::Booting | Phase::Ready) {
+        while matches!(self.phase(), Phase::Booting | Phase::Ready | Phase::Freezing) {
             // The sender lives in `self`, so this cannot fail while `self` is borrowed.
             if changed.changed().await.is_err() {
                 return;
@@ -478,6 +483,7 @@ pub(crate) fn state_of(phase: &Phase) -> SandboxState {
     match phase {
         Phase::Booting => SandboxState::Booting,
         Phase::Ready => SandboxState::Ready,
+        Phase::Freezing => SandboxState::Freezing,
         Phase::Failed { .. } => SandboxState::Failed,
         Phase::Ending { .. } | Phase::Gone { .. } => SandboxState::Ending,
     }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use api::Source;
 use lifecycle::EndReason;
+use pod_types::ErrorChain;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Span;
-use vmm_proto::Stats;
+use vmm_proto::{FreezeReport, Stats};
 
 use super::birth::Birth;
 use super::handle::Sandbox;
@@ -21,7 +22,7 @@ use crate::events;
 use crate::happenings::{Happening, Happenings};
 use crate::metrics::{Death, Metrics, Role};
 use crate::storage::Reaper;
-use crate::vm::{self, Brood, CloneError, Home, Homes, Order, Vm, VmmSpawner};
+use crate::vm::{self, Brood, CloneError, FreezeFiles, FreezeVmError, Home, Homes, Order, Vm, VmmSpawner};
 
 /// How long a VM process may take to answer a question.
 const STATS_BOUND: Duration = Duration::from_secs(2);
@@ -32,6 +33,10 @@ pub(crate) enum Message {
     Stats(oneshot::Sender<Stats>),
     /// Make clones. Those that nobody receives any more are ended.
     Clone(Order, oneshot::Sender<Result<Brood, CloneError>>),
+    /// Write the VM to these files. It stands still afterwards, also when that failed, until it ends or goes on.
+    Freeze(FreezeFiles, oneshot::Sender<Result<FreezeReport, FreezeVmError>>),
+    /// It was not frozen after all.
+    GoOn(oneshot::Sender<()>),
     /// The host takes the VM away, and why.
     Fail(String),
     End(EndReason),
@@ -44,7 +49,7 @@ pub(crate) struct Tools {
     pub(crate) homes: Arc<Homes>,
     pub(crate) reaper: Reaper,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) happenings: Arc<Happenings>,
+    pub(crate) happenings: Happenings,
 }
 
 /// All that the task needs.
@@ -100,7 +105,8 @@ impl Owner {
             Start::Adopted(vm) => Ok(Up::Adopted(*vm)),
             Start::Failed(home, why, words) => Ok(Up::Failed(home, why, words)),
         };
-        if matches!(up, Ok(Up::Vm(_))) {
+        if let Ok(Up::Vm(vm)) = &up {
+            vm.home.limit(sandbox.spec.ram_mib);
             announce(&sandbox, request);
         }
         let (reason, remains) = match up {
@@ -144,6 +150,7 @@ fn announce(sandbox: &Sandbox, request: Span) {
     let _request = request.entered();
     let event = match sandbox.origin.source {
         Source::Fork => events::SANDBOX_FORKED,
+        Source::Space => events::SANDBOX_RESUMED,
         Source::Rollback => events::SANDBOX_ROLLED_BACK,
         Source::Pool | Source::Clone | Source::Boot => events::SANDBOX_CREATED,
     };
@@ -182,6 +189,23 @@ async fn live(
                     if !reply.is_closed() {
                         drop(reply.send(clone(&mut vm, order, tools).await));
                     }
+                }
+                Some(Message::Freeze(files, reply)) => {
+                    let frozen = vm::freeze_vm(&mut vm, &files).await;
+                    let fatal = frozen.as_ref().err().filter(|error| error.is_fatal());
+                    let fatal = fatal.map(|error| ErrorChain(error).to_string());
+                    drop(reply.send(frozen));
+                    if let Some(why) = fatal {
+                        break (Death::Silent, format!("the VM process did not freeze its VM: {why}"));
+                    }
+                }
+                Some(Message::GoOn(told)) => {
+                    if let Err(error) = vm::go_on(&mut vm).await {
+                        let why = ErrorChain(&error).to_string();
+                        break (Death::Silent, format!("the VM does not go on after it was not frozen: {why}"));
+                    }
+                    sandbox.advance(lifecycle::Machine::not_frozen);
+                    let _ = told.send(());
                 }
                 Some(Message::Fail(why)) => break (Death::HostMemory, why),
                 Some(Message::End(reason)) => return (reason, Remains::Vm(vm)),
@@ -232,7 +256,13 @@ pub(super) async fn asked_to_end(mailbox: &mut mpsc::Receiver<Message>) -> EndRe
     loop {
         match mailbox.recv().await {
             Some(Message::End(reason)) => return reason,
-            Some(Message::Stats(_) | Message::Clone(..) | Message::Fail(_)) => {}
+            Some(
+                Message::Stats(_)
+                | Message::Clone(..)
+                | Message::Freeze(..)
+                | Message::GoOn(_)
+                | Message::Fail(_),
+            ) => {}
             None => return EndReason::Shutdown,
         }
     }

@@ -455,6 +455,9 @@ fn epitaph(sandbox: &Sandbox) -> String {
         Phase::Failed { why } => format!("the sandbox has failed: {why}"),
         Phase::Ending { reason } | Phase::Gone { reason } => match reason {
             EndReason::Shutdown => "the host is shutting down, and the sandbox with it".to_owned(),
+            EndReason::Frozen => {
+                "the sandbox was frozen; what runs in it goes on when its space is resumed".to_owned()
+            }
             EndReason::Expired(which) => {
                 let after_s = sandbox.title().terms.seconds(which);
                 format!("the sandbox has ended: {}", Fate { which, after_s })
@@ -465,6 +468,8 @@ fn epitaph(sandbox: &Sandbox) -> String {
                 "the sandbox was deleted".to_owned()
             }
         },
-        Phase::Booting | Phase::Ready => "the connection to the sandbox was lost".to_owned(),
+        Phase::Booting | Phase::Ready | Phase::Freezing => {
+            "the connection to the sandbox was lost".to_owned()
+        }
     }
 }

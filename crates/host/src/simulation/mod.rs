@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::runtime::Handle;
@@ -55,6 +55,16 @@ pub(crate) struct Faults {
     pub(crate) fewer: bool,
     /// A VM that is asked for clones makes them and dies before it tells.
     pub(crate) dies_cloning: bool,
+    /// Why VMs are not frozen.
+    pub(crate) no_freeze: Option<&'static str>,
+    /// A VM that is frozen dies of it.
+    pub(crate) dies_freezing: bool,
+    /// A VM tells of more than it has written.
+    pub(crate) boasts: bool,
+    /// VMs lie over a memory that nobody has kept, unless they are written whole.
+    pub(crate) lies_over_nothing: bool,
+    /// So many frozen VMs cannot go on here.
+    pub(crate) unthawable: u32,
 }
 
 /// Starts simulated VM processes, and counts what they see.
@@ -80,6 +90,10 @@ pub(crate) struct Seen {
     pub(crate) boots: AtomicU32,
     pub(crate) clones: AtomicU32,
     pub(crate) snapshots: AtomicU32,
+    /// What a guest was last told to leave free of its disk.
+    pub(crate) leave_bytes: AtomicU64,
+    pub(crate) freezes: AtomicU32,
+    pub(crate) thaws: AtomicU32,
     pub(crate) configs: Mutex<Vec<VmConfig>>,
     pub(crate) restores: Mutex<Vec<RestoreConfig>>,
 }

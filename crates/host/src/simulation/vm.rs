@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -16,8 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use vmm_proto::{
-    CloneReport, Command, DESCRIPTORS_PER_CLONE, EndCause, EndReport, Event, FromVmm, Outcome, Stats,
-    VmConfig, VmState,
+    CloneReport, Command, DESCRIPTORS_PER_CLONE, EndCause, EndReport, Event, FreezeConfig, FreezeReport,
+    FromVmm, Outcome, Stats, VmConfig, VmState,
 };
 
 use super::guest::{End, Guest, Memory};
@@ -104,6 +105,27 @@ impl Vm {
                 }
                 self.simulation.seen.restores.lock().unwrap().push(*config);
                 (Memory::from_snapshot(&state), vsock, false)
+            }
+            Command::Thaw(config) => {
+                self.simulation.seen.thaws.fetch_add(1, Ordering::SeqCst);
+                let unfit = {
+                    let mut faults = self.simulation.faults.lock().unwrap();
+                    let unfit = faults.unthawable > 0;
+                    faults.unthawable = faults.unthawable.saturating_sub(1);
+                    unfit
+                };
+                if unfit {
+                    let why = Outcome::Unusable("it was made for another CPU".to_owned());
+                    send(&mut stream, reply(request.id, why)).await;
+                    return None;
+                }
+                let state = fs::read(config.space.join("state")).unwrap();
+                fs::write(&config.restore.console.log, "").unwrap();
+                (
+                    Memory::from_snapshot(&state),
+                    config.restore.vsock.socket.clone(),
+                    false,
+                )
             }
             other => panic!("the first command is not {other:?}"),
         };
@@ -268,8 +290,43 @@ impl Vm {
                     paused_us: 1000,
                 })
             }
-            Command::Start(_) | Command::Restore(_) => Outcome::Failed("there is a VM already".to_owned()),
+            Command::Freeze(config) => return self.freeze(config, machine),
+            Command::Start(_) | Command::Restore(_) | Command::Thaw(_) => {
+                Outcome::Failed("there is a VM already".to_owned())
+            }
         })
+    }
+
+    fn freeze(&self, config: FreezeConfig, machine: &mut Machine) -> Result<Outcome, End> {
+        assert!(!*machine.running.borrow(), "only a paused VM is frozen");
+        let given = std::mem::take(&mut machine.descriptors);
+        assert_eq!(given.len(), config.descriptors());
+        let faults = self.simulation.faults.lock().unwrap().clone();
+        self.simulation.seen.freezes.fetch_add(1, Ordering::SeqCst);
+        if faults.dies_freezing {
+            return Err(End::Crash);
+        }
+        if let Some(why) = faults.no_freeze {
+            return Ok(Outcome::Failed(why.to_owned()));
+        }
+        let mut files = given.into_iter().map(fs::File::from);
+        let mut write = |bytes: &[u8]| {
+            let file = files.next().unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 0);
+            file.write_all_at(bytes, 0).unwrap();
+            bytes.len() as u64
+        };
+        let state = machine.memory.lock().unwrap().snapshot();
+        Ok(Outcome::Frozen(FreezeReport {
+            base: (faults.lies_over_nothing && !config.whole).then(|| "0".repeat(32)),
+            pages_changed: 1,
+            runs: 1,
+            memory_bytes: write(&[1; 4096]) + u64::from(faults.boasts),
+            disk_bytes: write(&[2; 8192]),
+            state_bytes: write(&state),
+            memory_us: 0,
+            disk_us: 0,
+        }))
     }
 
     async fn report(&self, machine: &mut Machine, cause: EndCause) {

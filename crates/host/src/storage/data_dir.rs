@@ -14,6 +14,7 @@ use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 pub(crate) struct DataDir {
     vms: PathBuf,
     snapshots: PathBuf,
+    spaces: PathBuf,
     database: PathBuf,
     _lock: File,
 }
@@ -59,6 +60,7 @@ impl DataDir {
         Ok(Self {
             vms,
             snapshots,
+            spaces: path.join("spaces"),
             database: path.join("podflare.db"),
             _lock: lock,
         })
@@ -72,6 +74,11 @@ impl DataDir {
     /// Tenants, keys, usage and the audit log.
     pub(crate) fn database(&self) -> &Path {
         &self.database
+    }
+
+    /// Where frozen sandboxes are; they outlive the daemon, and everything else.
+    pub(crate) fn spaces(&self) -> &Path {
+        &self.spaces
     }
 
     /// Where snapshots of templates are kept; they outlive the daemon.

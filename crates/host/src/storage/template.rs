@@ -179,6 +179,11 @@ impl Template {
         &self.warm_code
     }
 
+    /// The disk image, which is never written.
+    pub(crate) fn image(&self) -> &Path {
+        &self.rootfs
+    }
+
     /// The files a VM of this template is made of: kernel, initial RAM disk, disk image.
     pub(crate) fn sources(&self) -> [&Path; 3] {
         [&self.kernel, &self.initrd, &self.rootfs]

@@ -31,6 +31,10 @@ pub(crate) enum Action {
     Kill,
     Pty,
     Files,
+    Webhook,
+    Freeze,
+    Resume,
+    DeleteSpace,
 }
 
 /// Who calls.
@@ -79,6 +83,10 @@ impl Action {
             Self::Kill => "kill",
             Self::Pty => "pty",
             Self::Files => "files",
+            Self::Webhook => "webhook",
+            Self::Freeze => "freeze",
+            Self::Resume => "resume",
+            Self::DeleteSpace => "delete_space",
         }
     }
 }

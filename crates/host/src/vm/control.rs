@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 use vmm_proto::{
-    CloneConfig, CloneReport, CodecError, Command, EndReport, Event, FromVmm, Outcome, Request, Stats,
-    VERSION,
+    CloneConfig, CloneReport, CodecError, Command, EndReport, Event, FreezeConfig, FreezeReport, FromVmm,
+    Outcome, Request, Stats, VERSION,
 };
 
 use super::{describe, descriptors};
@@ -112,6 +112,17 @@ impl Control {
         }
     }
 
+    pub(crate) async fn freeze(
+        &mut self,
+        config: FreezeConfig,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<FreezeReport, ControlError> {
+        match self.ask(Command::Freeze(config), descriptors).await? {
+            Outcome::Frozen(report) => Ok(report),
+            other => Err(refusal(other)),
+        }
+    }
+
     /// Waits for the VM's end. Safe to drop and call again.
     pub(crate) async fn ended(&mut self) -> Result<EndReport, ControlError> {
         loop {
@@ -183,7 +194,9 @@ fn refusal(outcome: Outcome) -> ControlError {
     match outcome {
         Outcome::Failed(chain) => ControlError::Refused(chain),
         Outcome::Unusable(chain) => ControlError::Unusable(chain),
-        Outcome::Done | Outcome::Stats(_) | Outcome::Cloned(_) => ControlError::Unexpected,
+        Outcome::Done | Outcome::Stats(_) | Outcome::Cloned(_) | Outcome::Frozen(_) => {
+            ControlError::Unexpected
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 //! restores it from a snapshot, or a VM that exists makes a [clone](clones) of itself. From then on they are the same.
 
 mod boot;
+mod cgroups;
 mod clones;
 mod control;
 mod death;
 mod descriptors;
 mod files;
+mod frozen;
 mod homes;
 mod kernel;
 mod pidfd;
@@ -18,10 +20,12 @@ mod roster;
 pub use process::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
+pub(crate) use cgroups::Cgroups;
 pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
 pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};
 pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
+pub(crate) use frozen::{FreezeFiles, FreezeVmError, ThawVmError, freeze_vm, go_on, thaw_vm};
 pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
 pub(crate) use kernel::{boot_id, vm_processes};
 pub(crate) use process::Process;

@@ -12,6 +12,8 @@ enum Step {
     Booted,
     Fail(String),
     End(EndReason),
+    BeginFreeze,
+    NotFrozen,
     Gone,
 }
 
@@ -21,7 +23,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(EndReason::Merged),
         Just(EndReason::Abandoned),
         Just(EndReason::BootFailed),
-        Just(EndReason::Shutdown)
+        Just(EndReason::Shutdown),
+        Just(EndReason::Frozen)
     ];
     prop_oneof![
         8 => Just(Step::BeginRun),
@@ -31,15 +34,17 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Booted),
         1 => "[a-z]{0,4}".prop_map(Step::Fail),
         1 => reason.prop_map(Step::End),
+        2 => Just(Step::BeginFreeze),
+        2 => Just(Step::NotFrozen),
         1 => Just(Step::Gone),
     ]
 }
 
-/// Position along the diagram; no step ever lowers it.
+/// Position along the diagram; no step ever lowers it. A sandbox that is being frozen is ready in waiting.
 fn rank(phase: &Phase) -> u8 {
     match phase {
         Phase::Booting => 0,
-        Phase::Ready => 1,
+        Phase::Ready | Phase::Freezing => 1,
         Phase::Failed { .. } => 2,
         Phase::Ending { .. } => 3,
         Phase::Gone { .. } => 4,
@@ -78,6 +83,14 @@ proptest! {
                     forks -= 1;
                 }
                 Step::EndFork => {}
+                Step::BeginFreeze => {
+                    let outcome = machine.begin_freeze();
+                    prop_assert_eq!(outcome.is_ok(), forks == 0 && before.phase == Phase::Ready);
+                }
+                Step::NotFrozen => {
+                    let goes_on = machine.not_frozen();
+                    prop_assert_eq!(goes_on, before.phase == Phase::Freezing);
+                }
                 Step::Booted => drop(machine.booted()),
                 Step::Fail(why) => drop(machine.fail(why)),
                 Step::End(reason) => {
@@ -93,7 +106,7 @@ proptest! {
             {
                 prop_assert_eq!(was, is);
             }
-            if rank(&before.phase) == rank(machine.phase()) {
+            if rank(&before.phase) == rank(machine.phase()) && rank(&before.phase) != 1 {
                 prop_assert_eq!(&before.phase, machine.phase());
             }
         }
@@ -153,4 +166,31 @@ fn runs_are_accepted_while_a_sandbox_is_forked_and_it_may_end_meanwhile() {
     let reason = EndReason::Deleted;
     assert_eq!(machine.begin_fork(), Err(ForkRefused::Ended { reason }));
     machine.end_fork();
+}
+
+#[test]
+fn a_sandbox_that_is_frozen_accepts_nothing_and_goes_on_when_it_was_not() {
+    let mut machine = Machine::new(2);
+    assert_eq!(machine.begin_freeze(), Err(FreezeRefused::Booting));
+    machine.booted().unwrap();
+    machine.begin_run().unwrap();
+    machine.begin_fork().unwrap();
+    assert_eq!(machine.begin_freeze(), Err(FreezeRefused::Forking));
+    machine.end_fork();
+    // A run in progress is no hindrance.
+    machine.begin_freeze().unwrap();
+    assert_eq!(machine.begin_freeze(), Err(FreezeRefused::Freezing));
+    assert_eq!(machine.begin_run(), Err(RunRefused::Freezing));
+    assert_eq!(machine.begin_fork(), Err(ForkRefused::Freezing));
+    let mut ready = Machine::new(1);
+    ready.booted().unwrap();
+    assert_eq!(machine.may_yield_to(&ready), Err(MergeRefused::Freezing));
+    assert_eq!(ready.may_yield_to(&machine), Err(MergeRefused::Freezing));
+    assert!(machine.not_frozen());
+    machine.begin_run().unwrap();
+    // Its time runs out, and it is deleted, while it is being frozen.
+    machine.begin_freeze().unwrap();
+    assert!(!machine.end_unless_freezing(EndReason::Expired(Expiry::Lifetime)));
+    assert!(machine.end(EndReason::Deleted));
+    assert!(!machine.not_frozen());
 }

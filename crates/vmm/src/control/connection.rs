@@ -101,6 +101,7 @@ impl Connection {
             self.inbox.drain(..used);
             let wanted = match &request.command {
                 Command::Clone(clone) => clone.descriptors(),
+                Command::Freeze(freeze) => freeze.descriptors(),
                 _ => 0,
             };
             let files = self.files.drain(..wanted.min(self.files.len())).collect();

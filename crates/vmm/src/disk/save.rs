@@ -42,7 +42,7 @@ impl Disk {
     pub fn save(&self, layer: &File) -> Result<DiskState, DiskError> {
         let mut state = DiskState {
             size_bytes: self.size_bytes,
-            base_bytes: self.base.metadata().map_err(DiskError::ReadBase)?.len(),
+            base_bytes: self.base_bytes()?,
             stored: 0,
             runs: Vec::new(),
         };
@@ -63,6 +63,13 @@ impl Disk {
             }
         }
         Ok(state)
+    }
+
+    /// By fstat(2), which a confined process may use.
+    fn base_bytes(&self) -> Result<u64, DiskError> {
+        let base = rustix::fs::fstat(&self.base).map_err(io::Error::from);
+        let base = base.map_err(DiskError::ReadBase)?;
+        Ok(u64::try_from(base.st_size).unwrap_or(0))
     }
 
     /// The disk that was saved, over the same base and the file it was copied to, which is only read. `layer` is an

@@ -73,6 +73,7 @@ impl Prepared {
                 vcpus: Vec::new(),
                 serial,
                 origin: None,
+                overlay: Vec::new(),
                 tsc_khz,
                 cpuid,
                 msrs,

@@ -10,10 +10,12 @@
 //! threads, and from then on no path is opened.
 
 mod boot;
+mod freeze;
 mod inherit;
 mod kvm;
 mod ports;
 mod restore;
+mod thaw;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -32,6 +34,7 @@ use crate::confine::{ConfineError, Confinement};
 use crate::console::SharedConsole;
 use crate::devices::{Devices, DevicesError};
 use crate::events::EventSender;
+use crate::freeze::Run;
 use crate::legacy::SerialPort;
 use crate::memory::{self, GuestMemory, MemoryError, PageSource};
 use crate::snapshot::SnapshotId;
@@ -104,6 +107,8 @@ pub(crate) struct Machine {
     pub(crate) vcpus: Vec<VcpuHandle>,
     serial: Arc<SerialPort>,
     origin: Option<Origin>,
+    /// Where memory, as it was restored, differs from that of the origin.
+    overlay: Vec<Run>,
     cpuid: GuestCpuid,
     tsc_khz: u32,
     msrs: MsrList,

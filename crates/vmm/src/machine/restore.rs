@@ -1,7 +1,9 @@
 //! A VM that goes on where a snapshot was taken, and the taking of one.
 
+use std::fs::File;
 use std::sync::{Arc, Mutex};
 
+use kvm_ioctls::Kvm;
 use thiserror::Error;
 use vmm_proto::RestoreConfig;
 
@@ -9,17 +11,21 @@ use super::{Frame, Hypervisor, Machine, MachineError, Origin, Prepared, VCPUS_MA
 use crate::console::Console;
 use crate::devices::{Devices, KvmLine};
 use crate::events::EventSender;
+use crate::freeze::{Run, ThawError};
 use crate::layout;
 use crate::memory::{self, GuestMemory, PageSource};
 use crate::snapshot::{self, Document, Fingerprint, SnapshotError, SnapshotId, Source, Target};
 use crate::state::MsrList;
 use crate::vcpu::Buses;
+use crate::virtio::DeviceError;
 use crate::working_set::{self, WorkingSet, WorkingSetError};
 
 #[derive(Debug, Error)]
 pub enum RestoreError {
     #[error("the snapshot is of no use")]
     Snapshot(#[source] SnapshotError),
+    #[error("the frozen VM is of no use")]
+    Thaw(#[source] ThawError),
     #[error("the working set is of no use")]
     WorkingSet(#[source] WorkingSetError),
     #[error("the VM of the snapshot cannot be built again")]
@@ -48,7 +54,10 @@ fn working_set(
 impl RestoreError {
     /// Whether another snapshot may work where this one does not.
     pub(crate) fn is_of_the_snapshot(&self) -> bool {
-        matches!(self, Self::Snapshot(_) | Self::WorkingSet(_) | Self::Rebuild(_))
+        matches!(
+            self,
+            Self::Snapshot(_) | Self::Thaw(_) | Self::WorkingSet(_) | Self::Rebuild(_)
+        )
     }
 }
 
@@ -62,16 +71,38 @@ impl Machine {
     ) -> Result<(), SnapshotError> {
         snapshot::write_memory(&self.memory, pages, target.id, &target.memory)
             .map_err(SnapshotError::Memory)?;
-        let document = Document {
-            id: target.id,
+        let document = self.document(target.id, vm, &target.disk);
+        target.finish(&document.map_err(SnapshotError::Device)?)
+    }
+
+    /// All of the VM but its memory and its disk's blocks, which go to `disk`.
+    pub(super) fn document(
+        &self,
+        id: SnapshotId,
+        vm: &VmState,
+        disk: &File,
+    ) -> Result<Document, DeviceError> {
+        Ok(Document {
+            id,
             fingerprint: Fingerprint::new(self.vcpu_count(), self.cpuid.clone(), self.tsc_khz),
             ram_mib: memory::size_mib(&self.memory),
             vm: vm.clone(),
             serial: self.serial.state().into(),
-            devices: self.devices.save(&target.disk).map_err(SnapshotError::Device)?,
-        };
-        target.finish(&document)
+            devices: self.devices.save(disk)?,
+        })
     }
+}
+
+/// What a VM is built again from.
+pub(super) struct Parts {
+    pub(super) document: Document,
+    pub(super) memory: GuestMemory,
+    /// Where memory differs from that of the origin.
+    pub(super) overlay: Vec<Run>,
+    pub(super) disk: File,
+    pub(super) origin: Option<Origin>,
+    /// It will run, and not only be cloned: what every guest touches first is made ready for it.
+    pub(super) runs: bool,
 }
 
 impl Prepared {
@@ -86,10 +117,39 @@ impl Prepared {
             memory,
             disk,
         } = source;
+        let id = document.id;
+        let memory = snapshot::map_memory(memory, document.ram_mib, id).map_err(RestoreError::Snapshot)?;
+        let working_set = working_set(config, &memory, id)?;
+        let parts = Parts {
+            document,
+            memory,
+            overlay: Vec::new(),
+            disk,
+            origin: Some(Origin { id, working_set }),
+            runs: false,
+        };
+        Self::rebuild(config, events, parts, Fingerprint::check)
+    }
+
+    /// Builds a VM that stands where it stood. `fits` judges whether it can go on here.
+    pub(super) fn rebuild(
+        config: &RestoreConfig,
+        events: &EventSender,
+        parts: Parts,
+        fits: fn(&Fingerprint, &Kvm, u32) -> Result<(), SnapshotError>,
+    ) -> Result<(Self, VmState), RestoreError> {
+        let Parts {
+            document,
+            memory,
+            overlay,
+            disk,
+            origin,
+            runs,
+        } = parts;
         let Document {
-            id,
+            id: _,
             fingerprint,
-            ram_mib,
+            ram_mib: _,
             mut vm,
             serial,
             devices,
@@ -99,16 +159,12 @@ impl Prepared {
             let what = "the CPUs";
             return Err(RestoreError::Snapshot(SnapshotError::Inconsistent { what }));
         }
-        let memory = snapshot::map_memory(memory, ram_mib, id).map_err(RestoreError::Snapshot)?;
-        let working_set = working_set(config, &memory, id)?;
         let hypervisor = Hypervisor::open().map_err(RestoreError::Machine)?;
         let Frame { vm: fd, cpus } = hypervisor
             .frame(&memory, &fingerprint.cpuid, vcpus)
             .map_err(RestoreError::Rebuild)?;
         let tsc_khz = super::tsc_khz(&cpus);
-        fingerprint
-            .check(hypervisor.kvm(), tsc_khz)
-            .map_err(RestoreError::Snapshot)?;
+        fits(&fingerprint, hypervisor.kvm(), tsc_khz).map_err(RestoreError::Snapshot)?;
         let cpu_error = |index| move |source| RestoreError::Rebuild(MachineError::Cpu { index, source });
         let msrs = MsrList::new(hypervisor.kvm(), cpus.first()).map_err(cpu_error(0))?;
 
@@ -120,6 +176,10 @@ impl Prepared {
         vm.clock.apply(&fd).map_err(state_error)?;
         for ((index, cpu), state) in (0..).zip(&cpus).zip(&vm.cpus) {
             state.apply(cpu).map_err(cpu_error(index))?;
+        }
+        let set = origin.as_ref().and_then(|origin| origin.working_set.as_ref());
+        if let (true, Some(set), Some(cpu)) = (runs, set, cpus.first()) {
+            working_set::map_for_guest(set, &memory, cpu);
         }
 
         let console = Console::create(&config.console, None).map_err(|source| {
@@ -150,7 +210,8 @@ impl Prepared {
                 devices,
                 vcpus: Vec::new(),
                 serial,
-                origin: Some(Origin { id, working_set }),
+                origin,
+                overlay,
                 cpuid: fingerprint.cpuid,
                 tsc_khz,
                 msrs,

@@ -10,7 +10,9 @@ use super::{MainLoop, Turn, lock};
 use crate::clone::{self, Delivered, Order};
 use crate::control::Incoming;
 use crate::events::MachineEvent;
+use crate::freeze::Files;
 use crate::log;
+use crate::machine::RestoreError;
 use crate::memory::PageSource;
 use crate::requests::{CloneRequest, Waiter};
 use crate::run_state::Action;
@@ -85,24 +87,25 @@ impl MainLoop {
             ));
         }
         match (command, &mut self.session) {
-            (Command::Start(_) | Command::Restore(_), Some(_)) => {
+            (Command::Start(_) | Command::Restore(_) | Command::Thaw(_), Some(_)) => {
                 refuse("this process has started its VM already")
             }
             (Command::Start(config), None) => match self.start(&config, None) {
                 Ok(()) => Response::Now(Outcome::Done),
                 Err(error) => refuse(&ErrorChain(&error).to_string()),
             },
-            (Command::Restore(config), None) => match self.restore(&config) {
-                Ok(()) => Response::Now(Outcome::Done),
-                Err(error) if error.is_of_the_snapshot() => {
-                    Response::Now(Outcome::Unusable(ErrorChain(&error).to_string()))
+            (Command::Restore(config), None) => restored(self.restore(&config)),
+            (Command::Thaw(config), None) => restored(self.thaw(&config)),
+            (
+                Command::Snapshot { .. } | Command::RecordWorkingSet { .. } | Command::Freeze(_),
+                Some(session),
+            ) if !session.is_paused() => refuse("the VM must be paused"),
+            (Command::Freeze(config), Some(session)) => {
+                let frozen = Files::new(config, files).and_then(|files| session.write_frozen(&files));
+                match frozen {
+                    Ok(report) => Response::Now(Outcome::Frozen(report)),
+                    Err(error) => refuse(&ErrorChain(&error).to_string()),
                 }
-                Err(error) => refuse(&ErrorChain(&error).to_string()),
-            },
-            (Command::Snapshot { .. } | Command::RecordWorkingSet { .. }, Some(session))
-                if !session.is_paused() =>
-            {
-                refuse("the VM must be paused")
             }
             (Command::RecordWorkingSet { file }, Some(session)) => {
                 match session.record_working_set(&file, PageSource(&self.proc)) {
@@ -130,6 +133,7 @@ impl MainLoop {
                 Command::Pause
                 | Command::Resume
                 | Command::Clone(_)
+                | Command::Freeze(_)
                 | Command::Snapshot { .. }
                 | Command::RecordWorkingSet { .. },
                 None,
@@ -191,6 +195,16 @@ impl Made {
             }),
         };
         (self.waiter, outcome)
+    }
+}
+
+fn restored(result: Result<(), RestoreError>) -> Response {
+    match result {
+        Ok(()) => Response::Now(Outcome::Done),
+        Err(error) if error.is_of_the_snapshot() => {
+            Response::Now(Outcome::Unusable(ErrorChain(&error).to_string()))
+        }
+        Err(error) => refuse(&ErrorChain(&error).to_string()),
     }
 }
 

@@ -21,7 +21,9 @@ use vm_memory::{
 
 use crate::layout::{HIGH_RAM_START, HOLE_END, HOLE_START};
 
-pub(crate) use pages::{PageSource, PageUse};
+#[cfg(test)]
+pub(crate) use pages::PAGEMAP;
+pub(crate) use pages::{PageSource, PageUse, uses};
 
 /// All RAM of one guest.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;

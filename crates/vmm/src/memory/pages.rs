@@ -2,6 +2,7 @@
 //!
 //! One 64-bit entry per page (`Documentation/admin-guide/mm/pagemap.rst` of Linux).
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
@@ -10,6 +11,9 @@ use vm_memory::{GuestMemoryRegion as _, GuestRegionMmap};
 
 use crate::layout::PAGE_BYTES;
 use crate::proc::Proc;
+
+/// Its name under `/proc/self`.
+pub(crate) const PAGEMAP: &str = "pagemap";
 
 const ENTRY_BYTES: u64 = 8;
 const PRESENT: u64 = 1 << 63;
@@ -52,23 +56,31 @@ impl PageSource<'_> {
 
     /// What each page of a region is, from the first on.
     pub(crate) fn uses(&self, region: &GuestRegionMmap) -> io::Result<Vec<PageUse>> {
-        let entries = self.entries(region, 0, region.size())?;
-        let of = |entry: u64| match (entry & (PRESENT | SWAPPED), entry & OF_FILE) {
-            (0, _) => PageUse::Untouched,
-            (_, 0) => PageUse::Written,
-            _ => PageUse::Read,
-        };
-        Ok(entries.into_iter().map(of).collect())
+        uses(&self.0.open(PAGEMAP)?, region)
     }
 
-    /// The entries of a part of a region.
     fn entries(&self, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<Vec<u64>> {
-        let pagemap = self.0.open("pagemap")?;
-        let first = (region.as_ptr() as u64 + offset) / PAGE_BYTES;
-        let count = (len as u64).div_ceil(PAGE_BYTES);
-        let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];
-        pagemap.read_exact_at(&mut bytes, first * ENTRY_BYTES)?;
-        let (entries, _) = bytes.as_chunks::<8>();
-        Ok(entries.iter().map(|entry| u64::from_ne_bytes(*entry)).collect())
+        entries(&self.0.open(PAGEMAP)?, region, offset, len)
     }
+}
+
+/// What each page of a region is, from the first on, as this process's pagemap has it.
+pub(crate) fn uses(pagemap: &File, region: &GuestRegionMmap) -> io::Result<Vec<PageUse>> {
+    let entries = entries(pagemap, region, 0, region.size())?;
+    let of = |entry: u64| match (entry & (PRESENT | SWAPPED), entry & OF_FILE) {
+        (0, _) => PageUse::Untouched,
+        (_, 0) => PageUse::Written,
+        _ => PageUse::Read,
+    };
+    Ok(entries.into_iter().map(of).collect())
+}
+
+/// The entries of a part of a region.
+fn entries(pagemap: &File, region: &GuestRegionMmap, offset: u64, len: usize) -> io::Result<Vec<u64>> {
+    let first = (region.as_ptr() as u64 + offset) / PAGE_BYTES;
+    let count = (len as u64).div_ceil(PAGE_BYTES);
+    let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];
+    pagemap.read_exact_at(&mut bytes, first * ENTRY_BYTES)?;
+    let (entries, _) = bytes.as_chunks::<8>();
+    Ok(entries.iter().map(|entry| u64::from_ne_bytes(*entry)).collect())
 }

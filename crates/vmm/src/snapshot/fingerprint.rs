@@ -1,5 +1,7 @@
 //! What a snapshot depends on outside of itself.
 
+use std::sync::OnceLock;
+
 use kvm_ioctls::Kvm;
 use serde::{Deserialize, Serialize};
 
@@ -32,10 +34,21 @@ impl Fingerprint {
         }
     }
 
-    /// Whether a VM with this fingerprint can go on here.
+    /// Whether a VM with this fingerprint can go on here, as a snapshot that costs little to make again.
     pub(crate) fn check(&self, kvm: &Kvm, tsc_khz: u32) -> Result<(), SnapshotError> {
+        self.compare(&self.here(kvm, tsc_khz)?)
+    }
+
+    /// Whether a VM with this fingerprint can go on here, where there is nothing else left of it: another build or kernel
+    /// is no hindrance. What KVM's structures hold is part of the kernel's interface, and what a kernel does not take is
+    /// refused piece by piece.
+    pub(crate) fn check_cpu(&self, kvm: &Kvm, tsc_khz: u32) -> Result<(), SnapshotError> {
+        self.compare_cpu(&self.here(kvm, tsc_khz)?)
+    }
+
+    fn here(&self, kvm: &Kvm, tsc_khz: u32) -> Result<Self, SnapshotError> {
         let here = GuestCpuid::new(kvm, Topology { cpus: self.vcpus });
-        self.compare(&Self {
+        Ok(Self {
             build: build(),
             kernel: kernel(),
             vcpus: self.vcpus,
@@ -57,6 +70,10 @@ impl Fingerprint {
                 ours: here.kernel.clone(),
             });
         }
+        self.compare_cpu(here)
+    }
+
+    fn compare_cpu(&self, here: &Self) -> Result<(), SnapshotError> {
         if !self.cpuid.is_same(&here.cpuid) {
             return Err(SnapshotError::Cpu);
         }
@@ -80,13 +97,23 @@ fn build() -> String {
     )
 }
 
+/// The kernel that runs this process. Asked once, at the latest by [`ask_kernel`]: a confined process may not.
 fn kernel() -> String {
-    let name = rustix::system::uname();
-    format!(
-        "{} {}",
-        name.release().to_string_lossy(),
-        name.version().to_string_lossy()
-    )
+    static KERNEL: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let name = rustix::system::uname();
+        format!(
+            "{} {}",
+            name.release().to_string_lossy(),
+            name.version().to_string_lossy()
+        )
+    };
+    KERNEL.get_or_init(ask).clone()
+}
+
+/// To be called before the process is confined.
+pub(crate) fn ask_kernel() {
+    drop(kernel());
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::legacy::SavedSerial;
 use crate::machine::VmState;
 use crate::memory::{self, GuestMemory};
 use crate::virtio::{DeviceError, DeviceState, TransportState};
-pub(crate) use fingerprint::Fingerprint;
+pub(crate) use fingerprint::{Fingerprint, ask_kernel};
 pub(crate) use format::{FormatError, Stored, decode, encode, read};
 pub(crate) use memory_file::{MemoryFileError, write as write_memory};
 
@@ -109,6 +109,13 @@ pub(crate) struct Source {
     pub(crate) disk: File,
 }
 
+/// RAM over the memory file of the snapshot in a directory, whatever else is there.
+pub(crate) fn open_memory(dir: &Path, ram_mib: u32, id: SnapshotId) -> Result<GuestMemory, SnapshotError> {
+    let path = dir.join(MEMORY);
+    let file = File::open(&path).map_err(|source| SnapshotError::Read { path, source })?;
+    map_memory(file, ram_mib, id)
+}
+
 /// RAM over the memory file of a snapshot, copy-on-write.
 pub(crate) fn map_memory(file: File, ram_mib: u32, id: SnapshotId) -> Result<GuestMemory, SnapshotError> {
     memory_file::check(&file, u64::from(ram_mib) << 20, id).map_err(SnapshotError::Memory)?;
@@ -126,6 +133,10 @@ impl SnapshotId {
 
     pub(crate) fn bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    pub(crate) fn digits(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod fork;
+pub(crate) mod freeze;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Set(set::Args),
     Extend(extend::Args),
     Fork(fork::Args),
+    Freeze(freeze::Args),
     Merge(merge::Args),
     Diff(diff::Args),
     Checkpoint(checkpoint::Args),
@@ -72,6 +74,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Exec(args) => exec::run(context, args),
         Command::Rm(args) => rm::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Freeze(args) => freeze::run(context, args),
         Command::Set(args) => set::run(context, args),
         Command::Extend(args) => extend::run(context, args),
         Command::Fork(args) => fork::run(context, args),

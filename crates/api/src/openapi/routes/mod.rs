@@ -9,18 +9,22 @@ mod files;
 mod forks;
 mod ptys;
 mod sandboxes;
+mod spaces;
 mod status;
 mod usage;
+mod webhooks;
 
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 10] = [
+pub(super) const TAGS: [(&str, &str); 12] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    ("webhooks", "Being told what happens to sandboxes."),
+    ("spaces", "Sandboxes on disk: freezing them, and going on."),
     (
         "checkpoints",
         "States of a sandbox to go back to under the same id.",
@@ -43,6 +47,8 @@ pub fn operations() -> Vec<Operation> {
         ptys::operations(),
         files::operations(),
         forks::operations(),
+        webhooks::operations(),
+        spaces::operations(),
         checkpoints::operations(),
         usage::operations(),
         status::operations(),

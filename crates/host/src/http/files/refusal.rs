@@ -26,7 +26,7 @@ pub(super) fn failed(error: FilesError, sandbox: &Sandbox) -> Failed {
         | FilesError::Absurd(_) => match sandbox.phase() {
             Phase::Failed { why } => sandbox_failed(format!("the sandbox has failed: {why}"), sandbox),
             Phase::Ending { .. } | Phase::Gone { .. } => return no_sandbox(),
-            Phase::Booting | Phase::Ready => ApiError::new(ErrorCode::AgentFailed, text),
+            Phase::Booting | Phase::Ready | Phase::Freezing => ApiError::new(ErrorCode::AgentFailed, text),
         },
     })
 }

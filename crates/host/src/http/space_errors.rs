@@ -1,0 +1,69 @@
+//! Why a sandbox was not frozen, and why a space was not resumed, as responses.
+
+use api::{ApiError, ErrorCode};
+use lifecycle::FreezeRefused;
+use pod_types::ErrorChain;
+
+use super::error::{Failed, host_busy, no_capacity, no_sandbox, over_quota, stopping};
+use super::spaces::no_space;
+use crate::host::{FreezeError, ResumeError};
+use crate::spaces::NoSpace;
+use crate::vm::{ControlError, ThawVmError};
+
+impl From<FreezeError> for Failed {
+    fn from(error: FreezeError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        if error.is_disk_full() {
+            return Self(
+                ApiError::new(ErrorCode::HostDiskFull, text)
+                    .hint("the sandbox goes on; make room on the host's disk, or delete spaces"),
+            );
+        }
+        Self(match error {
+            FreezeError::Stopping => return stopping(),
+            FreezeError::Refused(refused) => match refused {
+                FreezeRefused::Booting => ApiError::new(ErrorCode::SandboxNotReady, text),
+                FreezeRefused::Freezing | FreezeRefused::Forking | FreezeRefused::InUse => {
+                    ApiError::new(ErrorCode::StateConflict, text).retry_after(1)
+                }
+                FreezeRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
+                FreezeRefused::Ended { .. } => return no_sandbox(),
+            },
+            FreezeError::Quota(_) => ApiError::new(ErrorCode::SpaceQuota, text).hint(
+                "the sandbox goes on; delete a space, or have the limits `spaces` and `spaces_mib` raised",
+            ),
+            FreezeError::Ended => return no_sandbox(),
+            FreezeError::DiskFull { .. }
+            | FreezeError::Id(_)
+            | FreezeError::Files(_)
+            | FreezeError::Vm(_) => {
+                ApiError::new(ErrorCode::FreezeFailed, text).hint("the sandbox goes on where it was")
+            }
+        })
+    }
+}
+
+impl From<ResumeError> for Failed {
+    fn from(error: ResumeError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        let unfit = |text: String| ApiError::new(ErrorCode::SpaceUnusable, text).hint("the space is kept");
+        Self(match error {
+            ResumeError::Space(NoSpace::Unknown) => return no_space(),
+            ResumeError::Space(NoSpace::Busy) => return space_busy(),
+            ResumeError::Stopping => return stopping(),
+            ResumeError::NoTenant => ApiError::new(ErrorCode::InvalidKey, "invalid api key"),
+            ResumeError::Quota(refused) => over_quota(&refused),
+            ResumeError::Turn(refused) => host_busy(refused),
+            ResumeError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox; the space is kept"),
+            ResumeError::Unfit(_)
+            | ResumeError::Replay(_)
+            | ResumeError::Thaw(ThawVmError::Thaw(ControlError::Unusable(_))) => unfit(text),
+            _ => ApiError::new(ErrorCode::ResumeFailed, text).hint("the space is kept; try again"),
+        })
+    }
+}
+
+pub(super) fn space_busy() -> Failed {
+    let text = NoSpace::Busy.to_string();
+    Failed(ApiError::new(ErrorCode::StateConflict, text).retry_after(1))
+}

@@ -1,0 +1,125 @@
+//! A replay on disk: what a sandbox's runs have said, while it is frozen.
+//!
+//! What is written is a [`Succession`], because going on from a file is what a child does: it may carry a run on, and
+//! then its agent says how far the run's output had come.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::log::{Chunk, Log};
+use super::{Offsets, Replay, Succession};
+
+/// Longest text that is read back, in bytes: the bound of a log twice over, since quotation marks are escaped.
+const BYTES_MAX: usize = 4 * super::log::BYTES_MAX;
+
+#[derive(Debug, Error)]
+pub(crate) enum KeptError {
+    #[error("it is too long")]
+    TooLong,
+    #[error("it is not what was written")]
+    Content(#[source] serde_json::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    last: u64,
+    speaking: bool,
+    chunks: Vec<KeptChunk>,
+    unfinished: Option<Unfinished>,
+}
+
+/// Lines that were not finished: of which run, how far it had come, and what was written of them.
+#[derive(Serialize, Deserialize)]
+struct Unfinished {
+    run: u64,
+    whole: [u64; 2],
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptChunk {
+    text: String,
+    events: usize,
+    run: u64,
+    #[serde(default)]
+    name: u64,
+    #[serde(default)]
+    ended: bool,
+    from: [u64; 2],
+    to: [u64; 2],
+}
+
+impl Succession {
+    /// As a file has it.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let chunks = self.log.chunks.iter().map(|chunk| KeptChunk {
+            text: String::from_utf8_lossy(&chunk.bytes).into_owned(),
+            events: chunk.events,
+            run: chunk.run,
+            name: chunk.name,
+            ended: chunk.ended,
+            from: pair(chunk.from),
+            to: pair(chunk.to),
+        });
+        let unfinished = self.unfinished.as_ref();
+        let kept = Kept {
+            last: self.last,
+            speaking: self.speaking,
+            chunks: chunks.collect(),
+            unfinished: unfinished.map(|(run, whole, stdout, stderr)| Unfinished {
+                run: *run,
+                whole: pair(*whole),
+                stdout: stdout.clone(),
+                stderr: stderr.clone(),
+            }),
+        };
+        // Numbers and text, which have a form in JSON.
+        serde_json::to_vec(&kept).unwrap_or_default()
+    }
+
+    /// Reads it back.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, KeptError> {
+        if bytes.len() > BYTES_MAX {
+            return Err(KeptError::TooLong);
+        }
+        let kept: Kept = serde_json::from_slice(bytes).map_err(KeptError::Content)?;
+        let mut log = Log::default();
+        for chunk in kept.chunks {
+            // Counted anew, so that no number can be out of bounds.
+            let events = chunk.text.bytes().filter(|byte| *byte == b'\n').count();
+            log.push(Chunk {
+                bytes: Bytes::from(chunk.text),
+                events,
+                run: chunk.run,
+                name: chunk.name,
+                ended: chunk.ended,
+                from: offsets(chunk.from),
+                to: offsets(chunk.to),
+            });
+        }
+        let unfinished = kept
+            .unfinished
+            .map(|of| (of.run, offsets(of.whole), of.stdout, of.stderr));
+        Ok(Self {
+            parent: Arc::new(Replay::default()),
+            asked: 0,
+            busy: kept.speaking,
+            last: kept.last,
+            speaking: kept.speaking,
+            log,
+            unfinished,
+        })
+    }
+}
+
+fn pair(offsets: Offsets) -> [u64; 2] {
+    [offsets.stdout, offsets.stderr]
+}
+
+fn offsets([stdout, stderr]: [u64; 2]) -> Offsets {
+    Offsets { stdout, stderr }
+}

@@ -1,0 +1,172 @@
+"""Sandboxes that are frozen to disk and go on later: nothing of what a user has is lost on the way."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+
+import httpx
+import pytest
+from podflare import Client, Sandbox
+
+from support.waiting import wait_until
+from support.wire import raw_exec
+
+PATIENCE_SECONDS = 60
+
+
+def freeze(http: httpx.Client, sandbox_id: str) -> str:
+    answer = http.post(f"/v1/sandboxes/{sandbox_id}/freeze", timeout=PATIENCE_SECONDS)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+def says(url: str, sandbox_id: str, code: str, language: str = "python") -> str:
+    run = raw_exec(url, sandbox_id, code, language=language)
+    assert run.status == 200, run.rest
+    assert run.exit_code == 0, run.output("stderr")
+    return run.output()
+
+
+@contextmanager
+def resumed(url: str, space: str, **options: object) -> Iterator[Sandbox]:
+    with Sandbox.resume(space, host=url, **options) as sandbox:
+        yield sandbox
+
+
+ALIVE = """
+import threading, time, subprocess
+book = open("/root/book", "w"); book.write("before;"); book.flush()
+ticks = 0
+def tick():
+    global ticks
+    while True:
+        ticks += 1
+        time.sleep(0.05)
+threading.Thread(target=tick, daemon=True).start()
+child = subprocess.Popen(["sleep", "100000"])
+answer = 42
+"""
+
+STILL_ALIVE = """
+book.write("after;"); book.flush()
+was = ticks
+time.sleep(1)
+print(answer, child.poll(), open("/root/book").read(), ticks > was)
+"""
+
+
+def test_everything_alive_goes_on_under_a_new_id(url: str, http: httpx.Client) -> None:
+    sandbox = Sandbox(host=url)
+    assert sandbox.run_code(ALIVE).ok
+    pty = sandbox.pty.create(shellCmd="export WHERE=terminal; exec bash")
+    session = pty.id
+    pty.input("cd /tmp; kept=here\n")
+    space = freeze(http, sandbox.id)
+    gone = http.post(f"/v1/sandboxes/{sandbox.id}/exec", json={"code": "1"})
+    assert gone.status_code == 404
+    assert space in gone.json()["hint"]
+    with resumed(url, space) as again:
+        assert again.id != sandbox.id
+        assert again.run_code(STILL_ALIVE).stdout.strip() == "42 None before;after; True"
+        hostname = says(url, again.id, "hostname", "bash")
+        assert hostname == f"sbx-{again.id[4:16]}"
+        http.post(
+            f"/v1/sandboxes/{again.id}/pty/{session}/input",
+            json={"data_b64": "ZWNobyAkV0hFUkUgJFBXRCAka2VwdCA+IC90bXAvc2FpZAo="},
+        ).raise_for_status()
+        wait_until(
+            "the terminal has answered",
+            lambda: says(url, again.id, "cat /tmp/said 2>/dev/null || true", "bash") == "terminal /tmp here",
+            PATIENCE_SECONDS,
+        )
+        with pytest.raises(httpx.HTTPStatusError) as second:
+            Sandbox.resume(space, host=url)
+        assert second.value.response.status_code == 404
+
+
+def test_time_jumps_for_a_frozen_guest_and_its_clock_is_right(url: str, http: httpx.Client) -> None:
+    with Sandbox(host=url) as sandbox:
+        says(url, sandbox.id, "import time; wall, steady = time.time(), time.monotonic()")
+        space = freeze(http, sandbox.id)
+        with resumed(url, space) as again:
+            code = "import time; print(abs(time.time() - wall - (time.monotonic() - steady)) < 60, time.time())"
+            right, now = says(url, again.id, code).split()
+            host = http.get("/v1/healthz").headers["date"]
+            assert right == "True"
+            assert abs(float(now) - parsedate_to_datetime(host).timestamp()) < 5
+
+
+def test_a_run_in_progress_goes_on(url: str, http: httpx.Client) -> None:
+    sandbox = Sandbox(host=url)
+    code = "import time\nfor n in range(60):\n    print('line', n)\n    time.sleep(0.1)\n"
+    with httpx.stream(
+        "POST", f"{url}/v1/sandboxes/{sandbox.id}/exec", json={"code": code}, timeout=PATIENCE_SECONDS
+    ) as run:
+        first = next(line for line in run.iter_lines() if line)
+        assert json.loads(first)["data"] == "line 0"
+        space = freeze(http, sandbox.id)
+    with resumed(url, space) as again:
+        assert says(url, again.id, "print('queued behind it')") == "queued behind it"
+        events = [event for event in again.replay() if event.type == "stdout"]
+        lines = [str(event.data) for event in events if str(event.data).startswith("line ")]
+        assert lines == [f"line {n}" for n in range(60)], lines
+
+
+def test_a_space_is_deleted_and_a_kept_one_resumed_twice(url: str, http: httpx.Client) -> None:
+    sandbox = Sandbox(host=url)
+    says(url, sandbox.id, "x = 1")
+    space = freeze(http, sandbox.id)
+    for _ in range(2):
+        answer = http.post(f"/v1/spaces/{space}/resume", json={"keep": True}, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200, answer.text
+        one = answer.json()["id"]
+        assert says(url, one, "print(x); x += 1") == "1"
+        http.delete(f"/v1/sandboxes/{one}")
+    assert [entry["id"] for entry in http.get("/v1/spaces").json()["spaces"]] == [space]
+    client = Client(host=url)
+    client.delete_space(space)
+    client.delete_space(space)
+    with pytest.raises(httpx.HTTPStatusError):
+        Sandbox.resume(space, host=url)
+
+
+CYCLE = """
+import hashlib, os, sqlite3
+os.makedirs("/root/work", exist_ok=True)
+db = sqlite3.connect("/root/work/data.db", isolation_level=None)
+db.execute("pragma journal_mode=wal")
+db.execute("create table if not exists rounds (n integer, noise text)")
+def step(n):
+    db.execute("begin")
+    db.execute("insert into rounds values (?, ?)", (n, os.urandom(2000).hex()))
+    db.execute("commit")
+    with open(f"/root/work/blob-{n}", "wb") as blob:
+        blob.write(os.urandom(200_000))
+def digest():
+    h = hashlib.sha256()
+    for row in db.execute("select n, noise from rounds order by n"):
+        h.update(repr(row).encode())
+    for name in sorted(os.listdir("/root/work")):
+        if name.startswith("blob-"):
+            h.update(open(f"/root/work/{name}", "rb").read())
+    return h.hexdigest()
+"""
+
+
+def test_cycles_lose_nothing_and_do_not_grow_without_bound(url: str, http: httpx.Client) -> None:
+    sandbox = Sandbox(host=url)
+    says(url, sandbox.id, CYCLE)
+    sandbox_id, sizes = sandbox.id, []
+    for n in range(5):
+        before = says(url, sandbox_id, f"step({n}); print(digest())")
+        space = freeze(http, sandbox_id)
+        sizes.append(http.get(f"/v1/spaces/{space}").json()["bytes"])
+        answer = http.post(f"/v1/spaces/{space}/resume", json={}, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200, answer.text
+        sandbox_id = answer.json()["id"]
+        assert says(url, sandbox_id, "print(digest())") == before
+        assert says(url, sandbox_id, "print(db.execute('pragma integrity_check').fetchone()[0])") == "ok"
+    http.delete(f"/v1/sandboxes/{sandbox_id}")
+    # Each round adds a quarter of a MiB to the disk and to the page cache.
+    assert sizes[-1] - sizes[0] < 24 << 20, sizes
