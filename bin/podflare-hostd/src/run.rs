@@ -100,10 +100,24 @@ async fn serve_until_signal(options: Options) -> Result<(), RunError> {
     let host = opened
         .map_err(|error| RunError::Runtime(error.into()))?
         .map_err(RunError::Open)?;
+    // Nobody meets half of what there was.
+    host.take_over().await;
     api.ready(Arc::clone(&host));
     announce(addr, host.auth().mode(), budget);
 
-    let name = signals.next().await;
+    let name = match signals.first().await {
+        Asked::ToHandOver => {
+            stop.cancel();
+            let sandboxes = host.leave_running().await;
+            done.cancel();
+            tracing::info!(
+                sandboxes,
+                "SIGUSR1: handing over, sandboxes go on without this daemon"
+            );
+            return Ok(());
+        }
+        Asked::ToStop(name) => name,
+    };
     tracing::info!(
         "{name}: stopping, runs have {} s to end",
         timing.shutdown_grace.as_secs_f32()
@@ -280,6 +294,15 @@ fn raise_open_files() {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hand_over: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// By the signal of that name.
+    ToStop(&'static str),
+    /// The next daemon takes over what runs.
+    ToHandOver,
 }
 
 impl Signals {
@@ -287,7 +310,16 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined1())?,
         })
+    }
+
+    async fn first(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hand_over.recv() => Asked::ToHandOver,
+            _ = self.terminate.recv() => Asked::ToStop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::ToStop("SIGINT"),
+        }
     }
 
     async fn next(&mut self) -> &'static str {

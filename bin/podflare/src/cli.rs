@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, cp, doctor, down, image, key, logs, ls, machine, run, sandbox, shell, space, status,
-    supervise, tenant, top, up, usage, version, webhook,
+    audit, config, cp, doctor, down, image, key, logs, ls, machine, restart, run, sandbox, shell, space,
+    status, supervise, tenant, top, up, usage, version, webhook,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -20,6 +20,7 @@ Examples:
   podflare shell ID                     open a terminal in it
   podflare cp data.csv ID:              copy files there, or back
   podflare doctor                       check everything that can be wrong
+  podflare restart                      another host daemon, while the sandboxes go on
   podflare down                         stop the host";
 
 /// A computer of its own for every AI agent, in milliseconds
@@ -39,6 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Up(up::Args),
     Down(down::Args),
+    Restart(restart::Args),
     Status(status::Args),
     Doctor(doctor::Args),
     Logs(logs::Args),

@@ -1,8 +1,8 @@
 //! What the host and the agent inside a guest say to each other.
 //!
 //! A connection is a byte stream (vsock in a VM, a Unix socket in tests) that carries [frames](frame). It serves
-//! **one request at a time** and is reused for many; closing it cancels the request in progress. There is no
-//! multiplexing, so a slow reader slows its own run and nobody else's.
+//! **one request at a time** and is reused for many; closing it cancels the request in progress, but for a run, which
+//! [`Request::Cancel`] does. There is no multiplexing, so a slow reader slows its own run and nobody else's.
 //!
 //! ```text
 //! host                                   agent
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A connection that is reset, and not closed, means to the agent that its machine has been cloned: the run in progress
-//! goes on without a client, see [`Request::Follow`].
+//! goes on without a client, see [`Request::Follow`]. One that is closed without a [`Request::Cancel`] means that its host
+//! is gone: the same, see [`Request::Resume`].
 //!
 //! A request that cannot be carried out is answered with [`Reply::Failed`], after which the connection is free
 //! too. A frame that breaks the protocol ends the connection. Both sides treat the other as hostile: lengths are
@@ -35,8 +36,8 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 pub use fuzzing::fuzz_messages;
 pub use message::{
     Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
-    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Room,
-    TRACEPARENT_BYTES_MAX, Welcome,
+    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Resume,
+    Resumed, Room, TRACEPARENT_BYTES_MAX, Welcome,
 };
 pub use pty::{
     PTY_CREATE_BODY_MAX, PTY_INPUT_MAX, PTY_KEPT_BYTES, PTY_LABEL_MAX, PTY_OUTPUT_MAX, PTY_SIDE_MAX,
@@ -44,7 +45,7 @@ pub use pty::{
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// vsock port on which the agent listens in the guest.
 pub const AGENT_PORT: u32 = 1024;

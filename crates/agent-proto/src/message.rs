@@ -36,6 +36,13 @@ pub enum Request {
     /// run, or it ended and another has begun; [`FailureCode::Busy`] while another connection follows it. Closing the
     /// connection does not cancel it.
     Follow,
+    /// In the middle of a run: interrupt it, nobody wants it any more. Not answered; the connection ends. A connection that
+    /// ends without it says that the host itself is gone: the run goes on as in a clone, see [`Request::Resume`].
+    Cancel,
+    /// The output of the last run, for a host that comes after one that is gone: [`Reply::Resumed`], what is kept of it
+    /// beyond what the host has got, then what follows, then [`Reply::Exit`]. [`FailureCode::NotFound`] when the host has
+    /// got all of it. Otherwise as [`Request::Follow`].
+    Resume(Resume),
     /// About terminals.
     Pty(PtyRequest),
     /// Keep the rest of the disk out of use, so that programs find it full before the host's disk is: leave this many
@@ -73,7 +80,29 @@ pub enum Reply {
     },
     /// There is a run to follow; its output comes next.
     Carried(Carried),
+    /// There is a run to go on with; its output comes next.
+    Resumed(Resumed),
     Room(Room),
+}
+
+/// What a host has got of the last run that it knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Its [`ExecRequest::run`]; 0 when the host knows of none.
+    pub run: u64,
+    /// Its end, too.
+    pub ended: bool,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+}
+
+/// Which run comes, and how much of each stream is before what comes: as much as the host has got, or nothing of a run it
+/// did not know of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    pub run: u64,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
 }
 
 /// How much room there is on the disk.
@@ -88,6 +117,8 @@ pub struct Room {
 /// had taken. What comes is what followed that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
+    /// Its [`ExecRequest::run`].
+    pub run: u64,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
 }
@@ -127,6 +158,8 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
     pub language: Language,
+    /// Names the run among those of this machine, for [`Request::Resume`]; 0 for one that nobody will ask for again.
+    pub run: u64,
     /// Counted from the start of the run, not from its place in the queue.
     pub timeout_ms: Option<u64>,
     /// Where in whose trace the run belongs, as the header of that name has it; at most [`TRACEPARENT_BYTES_MAX`] of
@@ -246,6 +279,8 @@ mod kind {
     pub(super) const INVENTORY: u8 = 7;
     pub(super) const DIGESTS_OF: u8 = 8;
     pub(super) const FOLLOW: u8 = 9;
+    pub(super) const CANCEL: u8 = 48;
+    pub(super) const RESUME: u8 = 49;
     pub(super) const ROOM: u8 = 56;
 
     pub(super) const WELCOME: u8 = 65;
@@ -260,6 +295,7 @@ mod kind {
     pub(super) const DROPPED: u8 = 74;
     pub(super) const TIME: u8 = 75;
     pub(super) const CARRIED: u8 = 76;
+    pub(super) const RESUMED: u8 = 112;
     pub(super) const ROOM_LEFT: u8 = 120;
 }
 
@@ -280,6 +316,8 @@ impl Request {
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
+            Self::Cancel => framed(kind::CANCEL, &[], from),
+            Self::Resume(resume) => packed(kind::RESUME, resume, from),
             Self::Room { leave_bytes } => packed(kind::ROOM, leave_bytes, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(request) => request.encode(),
@@ -310,6 +348,8 @@ impl Request {
                 paths: unpacked(kind, body)?,
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
+            kind::CANCEL => empty(body).map(|()| Self::Cancel),
+            kind::RESUME => Ok(Self::Resume(unpacked(kind, body)?)),
             kind::ROOM => Ok(Self::Room {
                 leave_bytes: unpacked(kind, body)?,
             }),
@@ -340,6 +380,7 @@ impl Reply {
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
             Self::Carried(carried) => packed(kind::CARRIED, carried, from),
+            Self::Resumed(resumed) => packed(kind::RESUMED, resumed, from),
             Self::Room(room) => packed(kind::ROOM_LEFT, room, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(reply) => reply.encode(),
@@ -368,6 +409,7 @@ impl Reply {
                 wall_clock_ns: unpacked(kind, &body)?,
             }),
             kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
+            kind::RESUMED => Ok(Self::Resumed(unpacked(kind, &body)?)),
             kind::ROOM_LEFT => Ok(Self::Room(unpacked(kind, &body)?)),
             pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
             kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),

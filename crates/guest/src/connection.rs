@@ -1,13 +1,15 @@
 //! One connection: requests in, frames out, never blocking without watching for the other side's going away.
 //!
-//! A connection ends in one of two ways. The host closes it: what is in progress on it is of no use any more. Or the
-//! machine is cloned, and in the clone the transport resets it: the host at its other end is the business of the machine
-//! this one was cloned from. What is in progress goes on then, and its output is [kept](crate::carried).
+//! A connection ends in one of three ways. The host cancels what is in progress and closes it. Or it ends without that:
+//! the host is gone, and another will come. Or the machine is cloned, and in the clone the transport resets it: the host at
+//! its other end is the business of the machine this one was cloned from. In the last two a run in progress goes on, and
+//! its output is [kept](crate::carried); anything else is of no use any more.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agent_proto::{Carried as Beginning, Direction, HEADER_LEN, Header, MessageError, Reply, Request};
 use rustix::event::{PollFd, PollFlags};
@@ -20,6 +22,9 @@ use crate::poll;
 
 /// Memory kept between replies, in bytes.
 const OUTBOX_KEPT_BYTES: usize = 256 * 1024;
+
+/// How long the last word of a host that has closed may take to get here; what it sent before comes in order.
+const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
 
 /// What the services need of a transport. Closing is dropping.
 pub trait Stream: Read + Write + AsFd + Send + 'static {
@@ -47,8 +52,10 @@ impl Stream for VsockStream {
 /// Why a connection is of no more use.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectionError {
-    #[error("the host has closed the connection")]
+    #[error("the host has closed the connection, or cancelled what was in progress on it")]
     Closed,
+    #[error("the host is gone")]
+    Gone,
     #[error("the machine has been cloned")]
     Cloned,
     #[error("the connection failed")]
@@ -128,14 +135,19 @@ impl<S: Stream> Connection<S> {
         !self.inbox.is_empty()
     }
 
-    /// From here to [`Self::end_run`] a clone carries on what is in progress.
-    pub(crate) fn begin_run(&mut self) {
-        self.run = Some(self.carried.begin());
+    /// From here to [`Self::end_run`] what is in progress, of that name, is carried on without its host.
+    pub(crate) fn begin_run(&mut self, name: u64) {
+        self.run = Some(self.carried.begin(name));
         self.pushed = Beginning::default();
     }
 
-    pub(crate) fn end_run(&mut self) {
-        self.run = None;
+    /// Whether all of the run has been `sent`.
+    pub(crate) fn end_run(&mut self, sent: bool) {
+        if let Some(run) = self.run.take()
+            && sent
+        {
+            run.sent();
+        }
         if let Link::Kept(run) = &self.link {
             run.conclude();
         }
@@ -146,7 +158,10 @@ impl<S: Stream> Connection<S> {
         match &self.link {
             Link::Host(_) => {
                 self.outbox.extend_from_slice(&reply.encode()?);
-                count(&mut self.pushed, reply, u64::wrapping_add);
+                if let Some(run) = &mut self.run {
+                    run.note(reply);
+                    count(&mut self.pushed, reply, u64::wrapping_add);
+                }
             }
             Link::Kept(run) => run.take(reply),
         }
@@ -174,18 +189,15 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// To be called when [`Self::watch`] has found more than room to write: fails if the host is gone, or has said
-    /// something that it must not say now.
+    /// To be called when [`Self::watch`] has found more than room to write: fails if the host has said something, which
+    /// cancels what is in progress, or is gone and nothing goes on without it.
     pub(crate) fn attend(&mut self) -> Result<(), ConnectionError> {
         let error = match &mut self.link {
             Link::Kept(run) => {
                 run.heard_of_room();
                 return Ok(());
             }
-            Link::Host(stream) => match stream.read(&mut [0]) {
-                Ok(_) => ConnectionError::Closed,
-                Err(error) => failure::<S>(error),
-            },
+            Link::Host(stream) => listen(stream),
         };
         self.survive(error)
     }
@@ -205,7 +217,7 @@ impl<S: Stream> Connection<S> {
             && let Link::Host(stream) = &mut self.link
         {
             let error = match stream.write(&self.outbox[self.sent..]) {
-                Ok(0) => ConnectionError::Closed,
+                Ok(0) => ConnectionError::Gone,
                 Ok(count) => {
                     self.sent += count;
                     continue;
@@ -213,6 +225,11 @@ impl<S: Stream> Connection<S> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => failure::<S>(error),
+            };
+            let error = match error {
+                ConnectionError::Cloned => error,
+                // A host that cancels says so before it closes, and that may be on its way still.
+                _ => last_word(stream)?,
             };
             self.survive(error)?;
         }
@@ -261,9 +278,10 @@ impl<S: Stream> Connection<S> {
         self.flush()
     }
 
-    /// In a clone the run in progress goes on; anything else is over with its connection.
+    /// In a clone, or without its host, the run in progress goes on; anything else is over with its connection.
     fn survive(&mut self, error: ConnectionError) -> Result<(), ConnectionError> {
-        let hosted = self.run.take_if(|_| matches!(error, ConnectionError::Cloned));
+        let lost = matches!(error, ConnectionError::Cloned | ConnectionError::Gone);
+        let hosted = self.run.take_if(|_| lost);
         let unsent = unsent(&self.outbox, self.sent);
         let mut taken = self.pushed;
         for reply in &unsent {
@@ -272,9 +290,6 @@ impl<S: Stream> Connection<S> {
         let Some(run) = hosted.map_or(Ok(None), |hosted| hosted.carry(taken))? else {
             return Err(error);
         };
-        for reply in &unsent {
-            run.take(reply);
-        }
         self.outbox = Vec::new();
         self.sent = 0;
         self.link = Link::Kept(run);
@@ -289,6 +304,25 @@ impl<S: Stream> AsFd for Connection<S> {
             Link::Kept(run) => run.room(),
         }
     }
+}
+
+/// What the host says where it ought to be silent, which cancels what is in progress, or its end.
+fn listen<S: Stream>(stream: &mut S) -> ConnectionError {
+    match stream.read(&mut [0]) {
+        Ok(0) => ConnectionError::Gone,
+        Ok(_) => ConnectionError::Closed,
+        Err(error) => match failure::<S>(error) {
+            ConnectionError::Cloned => ConnectionError::Cloned,
+            _ => ConnectionError::Gone,
+        },
+    }
+}
+
+/// The same of a host that takes nothing any more.
+fn last_word<S: Stream>(stream: &mut S) -> Result<ConnectionError, ConnectionError> {
+    let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+    poll::wait(&mut fds, Some(Instant::now() + LAST_WORD_WAIT))?;
+    Ok(listen(stream))
 }
 
 fn failure<S: Stream>(error: io::Error) -> ConnectionError {

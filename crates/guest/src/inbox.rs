@@ -120,7 +120,7 @@ mod tests {
         fn requests_arrive_whole_however_they_are_cut(codes: Vec<String>, piece in 1..50_usize) {
             let sent: Vec<_> = codes
                 .into_iter()
-                .map(|code| Request::Exec(ExecRequest { language: Language::Bash, timeout_ms: None, traceparent: None, code }))
+                .map(|code| Request::Exec(ExecRequest { language: Language::Bash, run: 1, timeout_ms: None, traceparent: None, code }))
                 .collect();
             let bytes: Vec<u8> = sent.iter().flat_map(|request| request.encode().unwrap()).collect();
             prop_assert_eq!(requests(bytes.chunks(piece)), (sent, false));

@@ -13,7 +13,7 @@ use pod_types::ErrorChain;
 use thiserror::Error;
 
 use crate::bash::Bash;
-use crate::carried::{Carried, follow};
+use crate::carried::{Carried, Follower, Unfollowed, follow};
 use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::disk_room::DiskRoom;
@@ -182,7 +182,20 @@ impl Services {
             Request::Identify(identity) => connection.reply(&self.identify(&identity)),
             Request::Clock { forward_ns } => connection.reply(&self.move_clock(forward_ns)),
             Request::Exec(exec) => self.exec(connection, &exec),
-            Request::Follow => self.follow(connection),
+            Request::Follow => {
+                let followed = self.carried.follow();
+                self.follow(connection, followed, |follower| {
+                    Reply::Carried(follower.beginning())
+                })
+            }
+            Request::Resume(known) => {
+                let followed = self.carried.resume(&known);
+                self.follow(connection, followed, |follower| {
+                    Reply::Resumed(follower.resumed())
+                })
+            }
+            // The run had just ended.
+            Request::Cancel => Ok(()),
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
             Request::Digests { paths } => files::digests(connection, &paths),
             Request::Room { leave_bytes } => {
@@ -258,7 +271,7 @@ impl Services {
                 return connection.reply(&failed(FailureCode::Internal, ErrorChain(&error).to_string()));
             }
         };
-        connection.begin_run();
+        connection.begin_run(exec.run);
         let ran = match exec.language {
             Language::Python => self.python(connection, exec),
             Language::Bash => self.bash(connection, exec),
@@ -266,18 +279,26 @@ impl Services {
         // The next run need not wait until this one's host has taken the rest of the output.
         drop(turn);
         let ended = ran.and_then(|()| connection.flush());
-        connection.end_run();
+        connection.end_run(ended.is_ok());
         ended
     }
 
-    fn follow<S: Stream>(&self, connection: &mut Connection<S>) -> Result<(), ConnectionError> {
-        let Some(run) = self.carried.run() else {
-            let message = "no run has been carried on from another machine".to_owned();
-            return connection.reply(&failed(FailureCode::NotFound, message));
-        };
-        match run.follow() {
-            Some(follower) => follow(connection, follower),
-            None => {
+    fn follow<S: Stream>(
+        &self,
+        connection: &mut Connection<S>,
+        followed: Result<Follower, Unfollowed>,
+        first: impl FnOnce(&Follower) -> Reply,
+    ) -> Result<(), ConnectionError> {
+        match followed {
+            Ok(follower) => {
+                let first = first(&follower);
+                follow(connection, follower, &first)
+            }
+            Err(Unfollowed::None) => {
+                let message = "there is no run to go on with".to_owned();
+                connection.reply(&failed(FailureCode::NotFound, message))
+            }
+            Err(Unfollowed::Busy) => {
                 let message = "another connection follows the run already".to_owned();
                 connection.reply(&failed(FailureCode::Busy, message))
             }

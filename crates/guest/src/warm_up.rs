@@ -17,6 +17,7 @@ pub(crate) fn warm_up(mut host: UnixStream) -> io::Result<()> {
     for (language, code) in [(Language::Python, "print(1)"), (Language::Bash, "echo 1")] {
         let run = ExecRequest {
             language,
+            run: 0,
             timeout_ms: None,
             traceparent: None,
             code: code.to_owned(),

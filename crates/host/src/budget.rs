@@ -99,6 +99,16 @@ impl Budget {
         waited.await.map_err(|_| self.over(mib))
     }
 
+    /// Takes a part for what exists already, whether or not there is room for it.
+    pub(crate) fn take_anyway(self: &Arc<Self>, mib: u64) -> Reservation {
+        self.with(|books| books.used_mib += mib);
+        Reservation {
+            budget: Arc::clone(self),
+            mib,
+            ending: false,
+        }
+    }
+
     /// Takes a part without waiting.
     pub(crate) fn take_now(self: &Arc<Self>, mib: u64) -> Result<Reservation, OverBudget> {
         self.take(mib).map_err(|_| self.over(mib))
@@ -154,6 +164,10 @@ impl Drop for First<'_> {
 }
 
 impl Reservation {
+    pub(crate) fn mib(&self) -> u64 {
+        self.mib
+    }
+
     /// It will be dropped soon.
     pub(crate) fn end(&mut self) {
         if !self.ending {

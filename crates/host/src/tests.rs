@@ -1,5 +1,6 @@
 //! The daemon through its real router on a real TCP socket, with simulated VMs.
 
+mod adoption;
 mod checkpoints;
 mod client;
 mod deaths;
@@ -57,7 +58,7 @@ struct Daemon {
     stop: CancellationToken,
     done: CancellationToken,
     serving: JoinHandle<()>,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 struct Setup {
@@ -144,6 +145,11 @@ impl Daemon {
 
     /// With data that a daemon before it may have left.
     async fn open(setup: Setup, simulation: Simulation, dir: TempDir) -> Self {
+        Self::open_shared(setup, simulation, Arc::new(dir)).await
+    }
+
+    /// The same, in a directory that others have, too.
+    async fn open_shared(setup: Setup, simulation: Simulation, dir: Arc<TempDir>) -> Self {
         let images = dir.path().join("images");
         std::fs::create_dir_all(&images).unwrap();
         for name in ["vmlinux", "default.ext4", "science.ext4", "guest.cpio"] {
@@ -190,6 +196,7 @@ impl Daemon {
         let starting = client::get(address, "/v1/healthz").await;
         assert_eq!((starting.status, starting.text().as_str()), (503, "starting"));
         let host = Host::open(config, Arc::new(simulation.clone())).unwrap();
+        host.take_over().await;
         api.ready(Arc::clone(&host));
         Self {
             address,
@@ -270,11 +277,16 @@ impl Daemon {
     }
 
     async fn stop(self) -> ShutdownReport {
-        self.end().await.0
+        self.end_shared().await.0
     }
 
     /// The same, and leaves its data.
     async fn end(self) -> (ShutdownReport, TempDir) {
+        let (report, dir) = self.end_shared().await;
+        (report, Arc::into_inner(dir).unwrap())
+    }
+
+    async fn end_shared(self) -> (ShutdownReport, Arc<TempDir>) {
         self.stop.cancel();
         let report = self.host.shutdown(std::future::pending()).await;
         self.done.cancel();

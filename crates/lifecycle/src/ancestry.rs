@@ -41,6 +41,20 @@ impl Ancestry {
         Self { links: links.into() }
     }
 
+    /// Every VM on the way and when it was born, from the one that was made from a template to this one.
+    pub fn links(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.links.iter().map(|link| (link.vm, link.born))
+    }
+
+    /// What [`Self::links`] has given; `None` for what cannot have come from there.
+    #[must_use]
+    pub fn from_links(links: &[(u64, u64)]) -> Option<Self> {
+        let fits = (1..=LINKS_MAX).contains(&links.len());
+        fits.then(|| Self {
+            links: links.iter().map(|&(vm, born)| Link { vm, born }).collect(),
+        })
+    }
+
     /// A time no later than that at which the two went different ways; they were the same until then, or were made
     /// from templates after it.
     #[must_use]
@@ -122,5 +136,14 @@ mod tests {
         assert_eq!(a.parted(&a), u64::MAX);
         assert_eq!(a.child(3, 300).parted(&a), 300);
         assert_eq!(a.child(3, 300).parted(&a.child(4, 200)), 200);
+    }
+
+    #[test]
+    fn an_ancestry_is_the_same_after_it_was_written_down() {
+        let deep = (2..200).fold(Ancestry::root(1, 1), |parent, vm| parent.child(vm, vm));
+        let links: Vec<_> = deep.links().collect();
+        assert_eq!(Ancestry::from_links(&links), Some(deep));
+        assert_eq!(Ancestry::from_links(&[]), None);
+        assert_eq!(Ancestry::from_links(&[(1, 1); LINKS_MAX + 1]), None);
     }
 }

@@ -61,6 +61,11 @@ impl Quota {
         Ok(())
     }
 
+    /// Counts a sandbox that exists already, whatever the limits are by now.
+    pub fn readmit(&mut self) {
+        self.held += 1;
+    }
+
     /// A sandbox is gone.
     pub fn release(&mut self) {
         self.held = self.held.saturating_sub(1);

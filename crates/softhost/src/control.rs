@@ -33,8 +33,6 @@ pub(crate) enum Request<'a> {
     Ping,
     /// End everything in order and power off.
     PowerOff,
-    /// End the host daemon, which is started again at once.
-    RestartHostd,
     /// Memory, load and processes, as text.
     Stats,
     /// Run a shell command for at most this long.
@@ -137,7 +135,6 @@ fn encode(id: &str, request: &Request<'_>) -> Result<String, ControlError> {
     let (verb, argument) = match request {
         Request::Ping => ("ping", String::new()),
         Request::PowerOff => ("poweroff", String::new()),
-        Request::RestartHostd => ("restart-hostd", String::new()),
         Request::Stats => ("stats", String::new()),
         Request::Execute { command, limit } => ("exec", format!("{} {command}", limit.as_secs().max(1))),
     };

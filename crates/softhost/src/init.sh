@@ -56,7 +56,7 @@ log_port() {
     echo /dev/console
 }
 
-# Keeps the host daemon running. One that lives shorter than 10 s is started again after 1, 2, 4 … 30 s.
+# Keeps the host daemon running; its VMs live on without it, and the next one takes them over. One that lives shorter than 10 s is started again after 1, 2, 4 … 30 s.
 run_hostd() {
     delay=1
     while [ ! -e /run/stopping ]; do
@@ -128,11 +128,6 @@ serve() {
             ping) reply "$id" 0 "$(echo pong | base64 -w 0)" ;;
             stats) reply "$id" 0 "$(stats 2>&1 | head -c 65536 | base64 -w 0)" ;;
             exec) execute "$id" "$argument" & ;;
-            restart-hostd)
-                touch /run/restarting
-                kill -TERM "$(cat /run/hostd.pid)"
-                reply "$id" $? ""
-                ;;
             poweroff)
                 reply "$id" 0 ""
                 power_off

@@ -27,6 +27,7 @@ mod status;
 mod supervisor;
 
 mod operate;
+mod restart;
 
 mod doctor;
 
@@ -51,13 +52,14 @@ pub use initrd::InitrdError;
 pub use lifecycle::End;
 pub use memory::{MEMORY_MIB_MIN, MemoryError, available_mib, machine_memory_mib};
 pub use operate::{
-    Observed, OperateError, Stopped, console_tail, exec_in_machine, machine_stats, ping_machine,
-    restart_hostd, status, stop, wait_until_up,
+    Observed, OperateError, Stopped, console_tail, exec_in_machine, machine_stats, ping_machine, status,
+    stop, wait_until_up,
 };
 pub use plan::{HardwarePlan, Plan, SoftwareFiles, SoftwarePlan};
 pub use port::{PortError, PortOwner, owner as port_owner, require_free as require_free_port};
 pub use processes::ProcessId;
 pub use qemu::QEMU_PACKAGES;
+pub use restart::{RestartError, restart};
 pub use run_dir::{RunDir, RunDirError, RunLock};
 pub use settings::{DEFAULT_PORT, HostSetting, Limits, Settings};
 pub use status::{HostKind, State, Status};

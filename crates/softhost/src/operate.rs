@@ -185,14 +185,6 @@ pub fn machine_stats(run_dir: &Path) -> Result<Answer, ControlError> {
     talk(run_dir, &Request::Stats, CHANNEL_GRACE)
 }
 
-/// Ends the host daemon inside the software host, which starts it again.
-///
-/// # Errors
-/// When there is no software host, or it does not answer.
-pub fn restart_hostd(run_dir: &Path) -> Result<Answer, ControlError> {
-    talk(run_dir, &Request::RestartHostd, CHANNEL_GRACE)
-}
-
 /// Whether the software host's control channel answers.
 ///
 /// # Errors

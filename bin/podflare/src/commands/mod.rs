@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod machine;
+pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod shell;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
     match command {
         Command::Up(args) => up::run(context, args),
         Command::Down(args) => down::run(context, args),
+        Command::Restart(args) => restart::run(context, &args),
         Command::Status(args) => status::run(context, args),
         Command::Doctor(args) => doctor::run(context, args),
         Command::Logs(args) => logs::run(context, args),

@@ -21,17 +21,22 @@ fn request() -> impl Strategy<Value = Request> {
                 entropy,
             })
         }),
-        (any::<bool>(), any::<Option<u64>>(), any::<Option<String>>(), ".*").prop_map(
-            |(python, timeout_ms, traceparent, code)| {
+        (
+            any::<(bool, u64)>(),
+            any::<Option<u64>>(),
+            any::<Option<String>>(),
+            ".*"
+        )
+            .prop_map(|((python, run), timeout_ms, traceparent, code)| {
                 let language = if python { Language::Python } else { Language::Bash };
                 Request::Exec(ExecRequest {
                     language,
+                    run,
                     timeout_ms,
                     traceparent,
                     code,
                 })
-            }
-        ),
+            }),
         Just(Request::Ping),
         Just(Request::PowerOff),
         any::<i64>().prop_map(|forward_ns| Request::Clock { forward_ns }),
@@ -39,6 +44,15 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(roots, skip)| Request::Inventory(Inventory { roots, skip })),
         any::<Vec<Vec<u8>>>().prop_map(|paths| Request::Digests { paths }),
         Just(Request::Follow),
+        Just(Request::Cancel),
+        any::<(u64, bool, u64, u64)>().prop_map(|(run, ended, stdout_bytes, stderr_bytes)| {
+            Request::Resume(Resume {
+                run,
+                ended,
+                stdout_bytes,
+                stderr_bytes,
+            })
+        }),
         any::<u64>().prop_map(|leave_bytes| Request::Room { leave_bytes }),
     ]
 }
@@ -91,8 +105,16 @@ fn reply() -> impl Strategy<Value = Reply> {
                 held_bytes,
             })
         }),
-        any::<(u64, u64)>().prop_map(|(stdout_bytes, stderr_bytes)| {
+        any::<(u64, u64, u64)>().prop_map(|(run, stdout_bytes, stderr_bytes)| {
             Reply::Carried(Carried {
+                run,
+                stdout_bytes,
+                stderr_bytes,
+            })
+        }),
+        any::<(u64, u64, u64)>().prop_map(|(run, stdout_bytes, stderr_bytes)| {
+            Reply::Resumed(Resumed {
+                run,
                 stdout_bytes,
                 stderr_bytes,
             })

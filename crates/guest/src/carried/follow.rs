@@ -7,13 +7,14 @@ use super::{Follower, Next};
 use crate::connection::{Connection, ConnectionError, Stream};
 use crate::poll;
 
-/// Sends what is kept and then what comes, to the run's end. A connection that ends leaves the run as it is: it goes on,
+/// Sends what is kept and then what comes, to the run's end, `first` before it. A connection that ends leaves the run as it is: it goes on,
 /// and may be followed again from the beginning of what is kept.
 pub(crate) fn follow<S: Stream>(
     connection: &mut Connection<S>,
     mut follower: Follower,
+    first: &Reply,
 ) -> Result<(), ConnectionError> {
-    connection.reply(&Reply::Carried(follower.beginning()))?;
+    connection.reply(first)?;
     loop {
         match follower.next() {
             Next::Reply(reply) => connection.reply(&reply)?,

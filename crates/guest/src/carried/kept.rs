@@ -24,6 +24,15 @@ pub(crate) struct Kept {
     /// Bytes of output before the first piece, and up to the end of the last.
     start: u64,
     end: u64,
+    /// The first, by channel.
+    starts: Amounts,
+}
+
+/// So much of each channel, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +77,7 @@ impl Kept {
         {
             self.cost -= oldest.bytes.len() + PIECE_COST;
             self.start += oldest.bytes.len() as u64;
+            *self.starts.of(oldest.channel) += oldest.bytes.len() as u64;
         }
     }
 
@@ -91,9 +101,28 @@ impl Kept {
         Found::Nothing
     }
 
+    /// Where what is kept begins.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The same, by channel.
+    pub(crate) fn starts(&self) -> Amounts {
+        self.starts
+    }
+
     /// Bytes of output there have been in all.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+}
+
+impl Amounts {
+    pub(crate) fn of(&mut self, channel: Channel) -> &mut u64 {
+        match channel {
+            Channel::Stdout => &mut self.stdout,
+            Channel::Stderr => &mut self.stderr,
+        }
     }
 }
 

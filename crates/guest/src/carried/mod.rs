@@ -1,18 +1,23 @@
-//! Runs that go on without a host, because the machine they run on has been cloned.
+//! Runs that go on without a host: the machine they run on has been cloned, or the host itself is gone.
 //!
 //! ```text
-//!  the machine is cloned                                  Follow
+//!  the machine is cloned, or                              Follow, or
+//!  the connection ends without Cancel                     Resume
 //!  run ─► connection ─► host      becomes      run ─► kept ─────► another connection ─► host
 //! ```
 //!
-//! In the clone the transport resets every connection: their other ends belong to the machine it was cloned from. The
-//! run that was in progress goes on there as it does here, but here nobody listens. So its output from that moment on
-//! is kept, as much as fits, until somebody follows it. A follower slows the run as any host does; without one the
-//! oldest output goes. What the connection had taken before the clone is the other machine's.
+//! In a clone the transport resets every connection: their other ends belong to the machine it was cloned from. The
+//! run that was in progress goes on there as it does here, but here nobody listens. A host that is killed closes its
+//! connections without a word, and another one will come. In both cases the run's output is kept, as much as fits, until
+//! somebody follows it. A follower slows the run as any host does; without one the oldest output goes.
+//!
+//! What the connection had taken before a clone is the other machine's. What it had taken before a host was killed may or
+//! may not have reached that host, so the newest output is kept from the run's first byte on, sent or not, and the next
+//! host says how far the one before it has come.
 //!
 //! There is one run at a time, so there is one that is carried on; it is forgotten when the next run begins after its
 //! end. A run that has ended and whose host has not taken all of it yet is carried on like one in progress, unless
-//! the next one has begun.
+//! the next one has begun. One that was sent to its end is kept as long.
 
 mod follow;
 mod kept;
@@ -22,12 +27,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent_proto::{Carried as Beginning, FailureCode, Reply};
+use agent_proto::{Carried as Beginning, FailureCode, Reply, Resume, Resumed};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::services::failed;
 pub(crate) use follow::follow;
-use kept::{Channel, Found, Kept};
+use kept::{Amounts, Channel, Found, Kept};
 
 /// A follower that is behind by more than this, in bytes, makes the run wait. Less than is kept, so a follower never
 /// misses what was written while it follows.
@@ -51,6 +56,8 @@ struct Runs {
     /// Of these, the ones whose connections have a host that has not got everything.
     hosted: usize,
     carried: Option<Arc<CarriedRun>>,
+    /// The last run, when all of it was sent.
+    sent: Option<(u64, Record)>,
 }
 
 /// A run that is being sent to a host.
@@ -58,11 +65,24 @@ struct Runs {
 pub(crate) struct Hosted {
     registry: Arc<Carried>,
     number: u64,
+    /// As the host calls it.
+    name: u64,
+    record: Record,
+}
+
+/// What a run has said.
+#[derive(Debug, Default)]
+struct Record {
+    kept: Kept,
+    /// The last reply, once the run has ended.
+    end: Option<Reply>,
 }
 
 /// One run without a host.
 #[derive(Debug)]
 pub(crate) struct CarriedRun {
+    name: u64,
+    /// What its connection had taken.
     beginning: Beginning,
     state: Mutex<State>,
     /// Rung when there is something new for the follower.
@@ -71,11 +91,9 @@ pub(crate) struct CarriedRun {
     room: OwnedFd,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    kept: Kept,
-    /// The last reply, once the run has ended.
-    end: Option<Reply>,
+    record: Record,
     /// How far the follower has read, while there is one.
     follower: Option<u64>,
 }
@@ -84,6 +102,11 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Follower {
     run: Arc<CarriedRun>,
+    /// Where it begins.
+    from: Amounts,
+    /// Bytes before that, which are skipped, and bytes after it that are not kept.
+    skipped: Amounts,
+    missing: u64,
 }
 
 /// What comes next for a follower.
@@ -96,27 +119,75 @@ pub(crate) enum Next {
     Nothing,
 }
 
+/// Why a run cannot be gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfollowed {
+    /// There is none that its host has not got.
+    None,
+    /// Somebody else does it.
+    Busy,
+}
+
 impl Carried {
-    /// A run begins.
-    pub(crate) fn begin(self: &Arc<Self>) -> Hosted {
+    /// A run begins, of that name.
+    pub(crate) fn begin(self: &Arc<Self>, name: u64) -> Hosted {
         let mut runs = self.lock();
-        runs.carried.take_if(|run| run.lock().end.is_some());
+        runs.carried.take_if(|run| run.lock().record.end.is_some());
+        runs.sent = None;
         runs.begun += 1;
         runs.hosted += 1;
         Hosted {
             registry: Arc::clone(self),
             number: runs.begun,
+            name,
+            record: Record::default(),
         }
     }
 
-    /// The run that has been carried on.
-    pub(crate) fn run(&self) -> Option<Arc<CarriedRun>> {
+    /// Follows the run that this machine, being a clone, has carried on.
+    pub(crate) fn follow(&self) -> Result<Follower, Unfollowed> {
+        let run = self.noticed().carried.clone().ok_or(Unfollowed::None)?;
+        let from = Amounts {
+            stdout: run.beginning.stdout_bytes,
+            stderr: run.beginning.stderr_bytes,
+        };
+        run.follow(from)
+    }
+
+    /// Follows the last run from where a host that is gone had come to.
+    pub(crate) fn resume(&self, known: &Resume) -> Result<Follower, Unfollowed> {
+        let mut runs = self.noticed();
+        let run = match (runs.carried.clone(), runs.sent.take()) {
+            (Some(run), _) => run,
+            (None, Some((name, record))) => {
+                let run = CarriedRun::new(name, Beginning::default(), record);
+                let run = Arc::new(run.map_err(|_| Unfollowed::None)?);
+                runs.carried = Some(Arc::clone(&run));
+                run
+            }
+            (None, None) if runs.hosted > 0 => return Err(Unfollowed::Busy),
+            (None, None) => return Err(Unfollowed::None),
+        };
+        drop(runs);
+        let is_known = run.name == known.run;
+        if run.name == 0 || (is_known && known.ended) {
+            return Err(Unfollowed::None);
+        }
+        let got = Amounts {
+            stdout: known.stdout_bytes,
+            stderr: known.stderr_bytes,
+        };
+        run.follow(if is_known { got } else { Amounts::default() })
+    }
+
+    /// What there is once every run that has lost its host is here.
+    fn noticed(&self) -> MutexGuard<'_, Runs> {
         let unnoticed = |runs: &mut Runs| runs.carried.is_none() && runs.hosted > 0;
         let (runs, _) = self
             .changed
             .wait_timeout_while(self.lock(), NOTICE_WAIT, unnoticed)
             .unwrap_or_else(PoisonError::into_inner);
-        runs.carried.clone()
+        runs
     }
 
     fn lock(&self) -> MutexGuard<'_, Runs> {
@@ -125,21 +196,31 @@ impl Carried {
 }
 
 impl Hosted {
-    /// The machine has been cloned: a place for the run to go on in from here. `None` when it has ended and another has
-    /// begun.
-    pub(crate) fn carry(self, beginning: Beginning) -> io::Result<Option<Arc<CarriedRun>>> {
+    /// Notes a reply that goes to the host.
+    pub(crate) fn note(&mut self, reply: &Reply) {
+        self.record.take(reply);
+    }
+
+    /// The host is not this machine's any more, or is gone: a place for the run to go on in from here. `None` when it has
+    /// ended and another has begun.
+    pub(crate) fn carry(mut self, beginning: Beginning) -> io::Result<Option<Arc<CarriedRun>>> {
+        let record = std::mem::take(&mut self.record);
         let mut runs = self.registry.lock();
         if runs.begun != self.number {
             return Ok(None);
         }
-        let run = Arc::new(CarriedRun {
-            beginning,
-            state: Mutex::default(),
-            news: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            room: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        });
+        let run = Arc::new(CarriedRun::new(self.name, beginning, record)?);
         runs.carried = Some(Arc::clone(&run));
         Ok(Some(run))
+    }
+
+    /// All of it was sent. Whether it has arrived only the host can say.
+    pub(crate) fn sent(mut self) {
+        let record = std::mem::take(&mut self.record);
+        let mut runs = self.registry.lock();
+        if runs.begun == self.number && self.name != 0 {
+            runs.sent = Some((self.name, record));
+        }
     }
 }
 
@@ -150,15 +231,36 @@ impl Drop for Hosted {
     }
 }
 
+impl Record {
+    /// Takes a reply of the run; one that is not output is its last.
+    fn take(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Stdout(bytes) => self.kept.push(Channel::Stdout, bytes),
+            Reply::Stderr(bytes) => self.kept.push(Channel::Stderr, bytes),
+            end => self.end = Some(end.clone()),
+        }
+    }
+}
+
 impl CarriedRun {
+    fn new(name: u64, beginning: Beginning, record: Record) -> io::Result<Self> {
+        let state = State {
+            record,
+            follower: None,
+        };
+        Ok(Self {
+            name,
+            beginning,
+            state: Mutex::new(state),
+            news: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            room: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
     /// Takes a reply of the run; one that is not output is its last.
     pub(crate) fn take(&self, reply: &Reply) {
         let mut state = self.lock();
-        match reply {
-            Reply::Stdout(bytes) => state.kept.push(Channel::Stdout, bytes),
-            Reply::Stderr(bytes) => state.kept.push(Channel::Stderr, bytes),
-            end => state.end = Some(end.clone()),
-        }
+        state.record.take(reply);
         if state.follower.is_some() {
             ring(&self.news);
         }
@@ -169,7 +271,7 @@ impl CarriedRun {
         let state = self.lock();
         state
             .follower
-            .is_none_or(|position| state.kept.end() - position <= BEHIND_MAX)
+            .is_none_or(|position| state.record.kept.end().saturating_sub(position) <= BEHIND_MAX)
     }
 
     /// Readable when there may be room again.
@@ -183,22 +285,29 @@ impl CarriedRun {
 
     /// The run is over, whether or not it has said how.
     pub(crate) fn conclude(&self) {
-        let ended = self.lock().end.is_some();
+        let ended = self.lock().record.end.is_some();
         if !ended {
             let message = "the run could not be carried on".to_owned();
             self.take(&failed(FailureCode::Internal, message));
         }
     }
 
-    /// `None` while somebody else follows.
-    pub(crate) fn follow(self: &Arc<Self>) -> Option<Follower> {
+    fn follow(self: &Arc<Self>, from: Amounts) -> Result<Follower, Unfollowed> {
         let mut state = self.lock();
         if state.follower.is_some() {
-            return None;
+            return Err(Unfollowed::Busy);
         }
-        state.follower = Some(0);
-        Some(Follower {
+        let kept = &state.record.kept;
+        let (start, starts) = (kept.start(), kept.starts());
+        state.follower = Some(start);
+        Ok(Follower {
             run: Arc::clone(self),
+            from,
+            skipped: Amounts {
+                stdout: from.stdout.saturating_sub(starts.stdout),
+                stderr: from.stderr.saturating_sub(starts.stderr),
+            },
+            missing: starts.stdout.saturating_sub(from.stdout) + starts.stderr.saturating_sub(from.stderr),
         })
     }
 
@@ -208,23 +317,54 @@ impl CarriedRun {
 }
 
 impl Follower {
+    /// Where it begins, for [`Reply::Carried`].
     pub(crate) fn beginning(&self) -> Beginning {
-        self.run.beginning
+        Beginning {
+            run: self.run.name,
+            stdout_bytes: self.from.stdout,
+            stderr_bytes: self.from.stderr,
+        }
+    }
+
+    /// The same for [`Reply::Resumed`].
+    pub(crate) fn resumed(&self) -> Resumed {
+        Resumed {
+            run: self.run.name,
+            stdout_bytes: self.from.stdout,
+            stderr_bytes: self.from.stderr,
+        }
     }
 
     pub(crate) fn next(&mut self) -> Next {
-        let mut state = self.run.lock();
+        let run = Arc::clone(&self.run);
+        let mut state = run.lock();
         let mut position = state.follower.unwrap_or(0);
-        let next = match state.kept.read(&mut position) {
-            Found::Dropped(bytes) => Next::Reply(Reply::Dropped { bytes }),
-            Found::Output(channel, bytes) => Next::Reply(channel.reply(bytes)),
-            Found::Nothing => match &state.end {
-                Some(end) => Next::Last(end.clone()),
-                None => Next::Nothing,
-            },
+        let next = loop {
+            if self.missing > 0 {
+                let bytes = std::mem::take(&mut self.missing);
+                break Next::Reply(Reply::Dropped { bytes });
+            }
+            match state.record.kept.read(&mut position) {
+                Found::Dropped(bytes) => break Next::Reply(Reply::Dropped { bytes }),
+                Found::Output(channel, mut bytes) => {
+                    let skipped = self.skipped.of(channel);
+                    let here = usize::try_from(*skipped).unwrap_or(usize::MAX).min(bytes.len());
+                    *skipped -= here as u64;
+                    bytes.drain(..here);
+                    if !bytes.is_empty() {
+                        break Next::Reply(channel.reply(bytes));
+                    }
+                }
+                Found::Nothing => {
+                    break match &state.record.end {
+                        Some(end) => Next::Last(end.clone()),
+                        None => Next::Nothing,
+                    };
+                }
+            }
         };
         state.follower = Some(position);
-        ring(&self.run.room);
+        ring(&run.room);
         next
     }
 

@@ -1,4 +1,4 @@
-//! Runs that shall stop: timeouts, and hosts that go away.
+//! Runs that shall stop: timeouts, and hosts that cancel them.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ fn a_timeout_that_is_not_reached_does_nothing() {
 }
 
 #[test]
-fn a_host_that_goes_away_interrupts_its_run_and_the_state_stays() {
+fn a_host_that_cancels_interrupts_its_run_and_the_state_stays() {
     let rig = Rig::new();
     let mut stays = rig.host();
     for (language, code) in [
@@ -79,7 +79,7 @@ fn a_host_that_goes_away_interrupts_its_run_and_the_state_stays() {
         let mut leaves = rig.host();
         leaves.begin(language, code, None);
         leaves.wait_for_output("on\n");
-        drop(leaves);
+        leaves.cancel();
         stays.python("x").says("1\n");
         assert!(start.elapsed() < BOUND);
     }

@@ -15,6 +15,7 @@ mod figures;
 mod files;
 mod identity;
 mod interrupt;
+mod orphaned;
 mod output;
 mod protocol;
 mod pty;

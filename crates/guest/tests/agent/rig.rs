@@ -28,6 +28,8 @@ pub(crate) struct Rig {
 
 pub(crate) struct Host {
     stream: UnixStream,
+    /// The name of its next runs.
+    pub(crate) run: u64,
 }
 
 /// What a run has said.
@@ -98,7 +100,7 @@ impl Rig {
     pub(crate) fn stranger(&self) -> Host {
         let stream = UnixStream::connect(self.directory.path().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();
-        Host { stream }
+        Host { stream, run: 1 }
     }
 
     pub(crate) fn host(&self) -> Host {
@@ -120,6 +122,11 @@ impl Drop for Rig {
 impl Host {
     pub(crate) fn send(&mut self, request: &Request) {
         self.stream.write_all(&request.encode().unwrap()).unwrap();
+    }
+
+    /// Goes away as a host does whose client has gone away.
+    pub(crate) fn cancel(mut self) {
+        self.send(&Request::Cancel);
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
@@ -144,6 +151,7 @@ impl Host {
     pub(crate) fn begin(&mut self, language: Language, code: &str, timeout_ms: Option<u64>) {
         self.send(&Request::Exec(ExecRequest {
             language,
+            run: self.run,
             timeout_ms,
             traceparent: None,
             code: code.to_owned(),
@@ -154,6 +162,7 @@ impl Host {
     pub(crate) fn traced(&mut self, language: Language, code: &str, traceparent: &str) -> Outcome {
         self.send(&Request::Exec(ExecRequest {
             language,
+            run: self.run,
             timeout_ms: None,
             traceparent: Some(traceparent.to_owned()),
             code: code.to_owned(),

@@ -48,6 +48,7 @@ fn what_is_no_traceparent_is_refused_and_nothing_runs() {
     for wrong in ["a\nprint(1)", "with space", "\0", &"0".repeat(56)] {
         host.send(&Request::Exec(ExecRequest {
             language: Language::Python,
+            run: 1,
             timeout_ms: None,
             traceparent: Some(wrong.to_owned()),
             code: "print('ran')".to_owned(),

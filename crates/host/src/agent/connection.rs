@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use agent_proto::{Direction, FrameError, HEADER_LEN, Header, MessageError, Reply, Request};
 use bytes::{Buf, BytesMut};
@@ -15,7 +16,11 @@ use tokio_util::io::poll_read_buf;
 /// Room for what a short run sends; it grows to a whole frame where a frame needs it.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// Carries one request at a time; dropping it cancels the request in progress.
+/// How long the word that cancels a run may take to go out.
+const CANCEL_BOUND: Duration = Duration::from_secs(30);
+
+/// Carries one request at a time; dropping it cancels the request in progress, but for a run, which has to be
+/// [cancelled](Self::cancel).
 #[derive(Debug)]
 pub(crate) struct AgentConnection {
     stream: UnixStream,
@@ -75,6 +80,29 @@ impl AgentConnection {
     pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply, AgentError> {
         self.send(request).await?;
         self.reply().await
+    }
+
+    /// Interrupts the run in progress: without a word the guest would take this host for dead and carry it on.
+    pub(crate) fn cancel(self) {
+        let Ok(frame) = Request::Cancel.encode() else {
+            return;
+        };
+        let sent = match self.stream.try_write(&frame) {
+            Ok(count) if count == frame.len() => return,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // The VM is gone, and the run with it.
+            Err(_) => return,
+        };
+        // A guest that is behind with reading gets it as soon as it has read on.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let mut this = self;
+                let mut sent = sent;
+                let sending = poll_fn(|cx| this.poll_send(cx, &frame, &mut sent));
+                drop(tokio::time::timeout(CANCEL_BOUND, sending).await);
+            });
+        }
     }
 
     /// Sends a whole request, whose answers are asked for one by one.

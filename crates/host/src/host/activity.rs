@@ -71,6 +71,11 @@ impl Activity {
         self.start.elapsed()
     }
 
+    /// Creations, forks and merges in progress.
+    pub(crate) fn births(&self) -> u32 {
+        self.births.load(Ordering::Relaxed)
+    }
+
     /// Waits until nothing runs.
     pub(crate) async fn quiet(&self) {
         loop {

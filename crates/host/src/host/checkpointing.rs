@@ -216,7 +216,9 @@ impl Host {
         let (new, mailbox) = self.draw_up(draft);
         new.disk_room.unsure();
         let (idle, carried) = reached.split();
-        new.be_born(vm.process.pid(), idle);
+        new.be_born(&vm.process, idle);
+        new.replay.keep_in(new.files.replay());
+        let reserved_mib = reservation.mib();
         let start = Start::Born(Box::new(vm));
         let ended_execs = old.runs();
         let place = Place::Of(&old);
@@ -226,6 +228,8 @@ impl Host {
                 NotAdopted::Overtaken if self.find(id, tenant).is_some() => CheckpointError::Overtaken,
                 NotAdopted::Overtaken => CheckpointError::Unknown,
             })?;
+        // Only now: a daemon that is killed before this leaves the sandbox as it was.
+        new.take_place_of(&old, reserved_mib);
         self.dismiss(&old, EndReason::RolledBack);
         self.carry_on(&new, carried);
         marks.mark("swap");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use api::{CreateRequest, Source};
-use lifecycle::{Ancestry, QuotaRefused};
+use lifecycle::{Ancestry, EndReason, QuotaRefused};
 use pod_types::{ErrorChain, IdError, Limits, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
@@ -50,6 +50,8 @@ pub(crate) enum CreateRefused {
     Stopping,
     NoId(IdError),
     NoDirectory(io::Error),
+    /// What it is could not be written down for the daemon after this one.
+    NoRecord(io::Error),
     Failed(Box<CreateFailure>),
     /// The owner ended without a word.
     Lost,
@@ -66,7 +68,7 @@ impl CreateRefused {
             Self::NoRoom(_) => Failing::NoRoom,
             Self::Stopping => Failing::Stopping,
             Self::Failed(_) | Self::Lost => Failing::Vm,
-            Self::NoId(_) | Self::NoDirectory(_) => Failing::Internal,
+            Self::NoId(_) | Self::NoDirectory(_) | Self::NoRecord(_) => Failing::Internal,
         }
     }
 }
@@ -237,12 +239,14 @@ impl Host {
             slot: Some(slot),
             spec,
             origin: self.origin_of_root(source, born_ms),
+            replay: Replay::kept_in(vm.home.files.replay()),
             files: vm.home.files.clone(),
-            replay: Arc::default(),
             checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
-        sandbox.be_born(vm.process.pid(), Some(connection));
+        sandbox.be_born(&vm.process, Some(connection));
+        let recorded = sandbox.begin_record(None, reservation.mib());
+        recorded.map_err(CreateRefused::NoRecord)?;
         let place = Place::New { parent: None };
         self.adopt(&sandbox, place, mailbox, reservation, Start::Born(Box::new(vm)))?;
         self.happened(&sandbox, Happening::Created);
@@ -268,8 +272,8 @@ impl Host {
             slot: Some(slot),
             spec,
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
+            replay: Replay::kept_in(home.files.replay()),
             files: home.files.clone(),
-            replay: Arc::default(),
             checkpoints: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
@@ -280,6 +284,7 @@ impl Host {
             deadline: self.config.timing.boot_deadline,
         };
         let start = Start::Boot(Box::new(Birth { plan, born }));
+        let reserved_mib = reservation.mib();
         let (sandbox, mailbox) = self.draw_up(draft);
         let place = Place::New { parent: None };
         self.adopt(&sandbox, place, mailbox, reservation, start)?;
@@ -287,8 +292,16 @@ impl Host {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
                 sandbox.touch();
-                self.happened(&sandbox, Happening::Created);
-                Ok(sandbox)
+                match sandbox.begin_record(None, reserved_mib) {
+                    Ok(()) => {
+                        self.happened(&sandbox, Happening::Created);
+                        Ok(sandbox)
+                    }
+                    Err(error) => {
+                        sandbox.tell(Message::End(EndReason::BootFailed)).await;
+                        Err(CreateRefused::NoRecord(error))
+                    }
+                }
             }
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),
             Err(_) => Err(CreateRefused::Lost),
@@ -360,6 +373,7 @@ impl Host {
             replay: draft.replay,
             checkpoints: draft.checkpoints,
             mailbox,
+            roster: self.tools.homes.roster().clone(),
             activity: Arc::clone(&self.activity),
             uptime: self.scheduler.uptime().clone(),
             metrics: Arc::clone(self.metrics()),

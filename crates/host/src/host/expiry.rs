@@ -117,6 +117,7 @@ impl Host {
 
     /// Has the VM of a sandbox end that nobody knows any more.
     pub(super) fn dismiss(&self, sandbox: &Arc<Sandbox>, reason: EndReason) {
+        sandbox.forget_record();
         sandbox.leave_slot();
         let mailbox = sandbox.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.
@@ -162,6 +163,7 @@ impl Host {
             sandbox.rename(Title { id, terms });
             sandbox
         };
+        sandbox.note_change();
         self.watch(&sandbox);
         Ok(sandbox)
     }

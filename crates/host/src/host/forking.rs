@@ -1,5 +1,6 @@
 //! Copies of a running sandbox, and putting one in the place of another.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +9,19 @@ use api::Source;
 use futures_util::future::try_join_all;
 use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::creation::{Draft, NotAdopted, Place};
-use super::registry::MergeError;
+use super::registry::{MergeError, Merged};
 use super::room::Unserved;
 use super::turns::Line;
 use super::{Host, Marks, NoRoom};
 use crate::agent::Clock;
 use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
+use crate::budget::Reservation;
 use crate::clock;
 use crate::events;
 use crate::happenings::Happening;
@@ -28,7 +30,7 @@ use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
 use crate::sandbox::{Message, Origin, RunStream, Sandbox, Spec, Start, Terms, Title};
 use crate::tenants::TurnRefused;
-use crate::vm::{CloneError, Order};
+use crate::vm::{CloneError, Order, Vm};
 
 /// What a clone counts for where clones of its template were never measured, in MiB.
 const FIRST_ESTIMATE_MIB: u64 = 64;
@@ -50,6 +52,8 @@ pub(crate) enum ForkError {
     Raise(RaiseError),
     /// Nobody knows what became of the run in progress in a child.
     Carry(AgentError),
+    /// What the children are could not be written down for the daemon after this one.
+    Record(io::Error),
 }
 
 /// What a child starts with beside its VM.
@@ -63,6 +67,30 @@ pub(super) enum Reached {
     Idle(AgentConnection),
     /// It follows the run that goes on in the child.
     Carried(AgentConnection, Scribe),
+}
+
+/// A child that nobody knows yet.
+struct Newborn {
+    sandbox: Arc<Sandbox>,
+    mailbox: mpsc::Receiver<Message>,
+    vm: Vm,
+    part: Reservation,
+    /// The run that goes on in it.
+    carried: Option<Carried>,
+}
+
+/// Writes down what each child is; some dozen files would keep others from a thread of the runtime.
+async fn write_records(children: Vec<Newborn>, parent: SandboxId) -> io::Result<Vec<Newborn>> {
+    let write = move || {
+        for child in &children {
+            child.sandbox.replay.keep_in(child.sandbox.files.replay());
+            child.sandbox.begin_record(Some(parent), child.part.mib())?;
+        }
+        Ok(children)
+    };
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// A run that goes on, and what writes it down.
@@ -124,6 +152,7 @@ impl ForkError {
             Self::Stopping => Failing::Stopping,
             Self::NoRoom(_) => Failing::NoRoom,
             Self::Clone(_) | Self::Raise(_) | Self::Carry(_) => Failing::Vm,
+            Self::Record(_) => Failing::Internal,
         }
     }
 }
@@ -209,7 +238,7 @@ impl Host {
         let raising = try_join_all(raised).instrument(tracing::debug_span!("identity"));
         let children = raising.await?;
         marks.mark("identity");
-        let mut known = Vec::with_capacity(children.len());
+        let mut births = Vec::with_capacity(children.len());
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
@@ -230,11 +259,31 @@ impl Host {
                 replay: heir.replay,
                 checkpoints: Arc::default(),
             };
-            let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
             sandbox.disk_room.inherit(&parent.disk_room);
             let (idle, carried) = heir.reached.split();
-            sandbox.be_born(vm.process.pid(), idle);
+            sandbox.be_born(&vm.process, idle);
+            births.push(Newborn {
+                sandbox,
+                mailbox,
+                vm,
+                part: reservation.split(each_mib),
+                carried,
+            });
+        }
+        let births = write_records(births, parent.id())
+            .await
+            .map_err(ForkError::Record)?;
+        marks.mark("record");
+        let mut known = Vec::with_capacity(births.len());
+        for newborn in births {
+            let Newborn {
+                sandbox,
+                mailbox,
+                vm,
+                part,
+                carried,
+            } = newborn;
             let start = Start::Born(Box::new(vm));
             let place = Place::New {
                 parent: Some(&parent),
@@ -244,7 +293,7 @@ impl Host {
             let parent = parent.id();
             self.happened(&sandbox, Happening::Forked { parent });
             self.carry_on(&sandbox, carried);
-            known.push(id);
+            known.push(sandbox.id());
         }
         Ok((known, marks))
     }
@@ -278,10 +327,22 @@ impl Host {
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
         let births = &self.metrics().births;
-        let (old, new) = self
+        let merged = self
             .registry()
             .merge(loser, winner, tenant)
             .inspect_err(|_| births.failed(Operation::Merge, Failing::Refused))?;
+        let Merged {
+            old,
+            new,
+            parent,
+            children,
+        } = merged;
+        // From here on a daemon that comes after this one finds the winner under the id, and then nothing of the loser.
+        let recorded = new.succeed(&old, winner, parent);
+        self.background.spawn(async move {
+            let write = move || children.iter().for_each(|child| child.now_child_of(loser));
+            drop(tokio::task::spawn_blocking(write).await);
+        });
         tracing::info!(event = events::SANDBOX_MERGED, sandbox_id = %loser, winner = %winner, "sandbox merged");
         let into = loser;
         self.tools
@@ -293,6 +354,7 @@ impl Host {
         marks.mark("swap");
         births.merged();
         births.stages(Operation::Merge, marks.spans());
+        recorded.map_err(MergeError::Record)?;
         Ok(marks)
     }
 }

@@ -152,7 +152,8 @@ impl Host {
             draft.commit(Meta { image, ..meta }, &succession.write())
         })
         .await?;
-        // From here on it is the space that counts.
+        // From here on it is the space that counts, also for a daemon that comes after this one.
+        sandbox.forget_record();
         if !self.registry().forget(sandbox) {
             // Deleted meanwhile, and so is what became of it.
             self.remove_space(id, sandbox.tenant).await;

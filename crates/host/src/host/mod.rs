@@ -1,12 +1,14 @@
 //! All sandboxes of this host: who exists, who may, and the end of all of them.
 
 mod activity;
+mod adoption;
 mod checkpointing;
 mod creation;
 mod disk_room;
 mod expiry;
 mod forking;
 mod freezing;
+mod handover;
 mod headroom;
 mod keeping;
 mod marks;
@@ -46,16 +48,18 @@ use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
 use crate::spaces::Spaces;
-use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
+use crate::storage::{self, DataDir, DataDirError, Reaper, Shape, Spared};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
-use crate::vm::{Cgroups, Homes, Roster, VmmSpawner};
+use crate::vm::{Cgroups, Homes, ProcessName, Roster, VmmSpawner};
 use crate::webhooks::Webhooks;
 
+use adoption::Findings;
 use registry::Registry;
 use usage::UsageCache;
 
 pub(crate) use activity::Activity;
+pub use adoption::TakenOver;
 pub(crate) use checkpointing::CheckpointError;
 pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
@@ -94,6 +98,8 @@ pub struct Host {
     owners: TaskTracker,
     background: Background,
     vms_made: AtomicU64,
+    /// What a daemon before this one has left, until it is taken over.
+    found: Mutex<Findings>,
     stopping: AtomicBool,
     usage: UsageCache,
     /// Why VM processes have no limits of their own.
@@ -137,13 +143,16 @@ pub struct ShutdownReport {
 }
 
 impl Host {
-    /// Takes the data directory, clears what a daemon that died has left in it, and begins to work. To be called
-    /// within a runtime.
+    /// Takes the data directory, ends what a daemon before this one has left and nobody can use, and begins to work. The
+    /// sandboxes that were left are there after [`Self::take_over`]. To be called within a runtime.
     ///
     /// # Errors
     /// The directory cannot be used, or belongs to another daemon.
     pub fn open(config: HostConfig, spawner: Arc<dyn VmmSpawner>) -> Result<Arc<Self>, OpenError> {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
+        // What is to be taken over is on the roster before anybody looks for what belongs to nobody.
+        let roster = Roster::default();
+        let found = Findings::look(&data, &*spawner, &roster).map_err(OpenError::DataDir)?;
         let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
         let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
@@ -152,10 +161,9 @@ impl Host {
         let allowed = config.webhooks.allowed(auth.is_open());
         let webhooks = Webhooks::open(store, allowed, config.region.clone());
         let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
-        let roster = Roster::default();
         let tools = Tools {
             spawner,
-            homes: Homes::new(data.vms().to_owned(), roster.clone()),
+            homes: Homes::new(data.vms().to_owned(), roster.clone(), found.next_home()),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
@@ -192,6 +200,7 @@ impl Host {
             owners: TaskTracker::new(),
             background,
             vms_made: AtomicU64::new(0),
+            found: Mutex::new(found),
             stopping: AtomicBool::new(false),
             usage: UsageCache::default(),
             unlimited,
@@ -322,6 +331,7 @@ impl Host {
     pub(crate) async fn delete(&self, id: SandboxId, tenant: Tenant) {
         let removed = self.registry().remove(id, tenant);
         if let Some(sandbox) = removed {
+            sandbox.forget_record();
             sandbox.leave_slot();
             sandbox.tell(Message::End(EndReason::Deleted)).await;
         }
@@ -437,17 +447,25 @@ impl Host {
             sleep(END_PAUSE).await;
         }
         // What was killed may take a moment to be gone.
-        let mut processes_left = storage::vm_processes(self.data.vms());
+        let left = || -> Vec<u32> {
+            let names = self.tools.spawner.running(self.data.vms());
+            names.into_iter().map(|ProcessName { pid, .. }| pid).collect()
+        };
+        let mut processes_left = left();
         while !processes_left.is_empty() && Instant::now() < deadline {
             sleep(END_PAUSE).await;
-            processes_left = storage::vm_processes(self.data.vms());
+            processes_left = left();
         }
         // Sandboxes that ended just now have told so.
         self.webhooks.close().await;
         self.tenants.close().await;
         if !processes_left.is_empty() {
             tracing::error!(pids = ?processes_left, "VM processes are left after shutdown; ending them");
-            drop(storage::clear(self.data.vms()));
+            drop(storage::clear(
+                self.data.vms(),
+                &*self.tools.spawner,
+                &Spared::default(),
+            ));
         }
         ShutdownReport {
             sandboxes: sandboxes.len(),

@@ -1,6 +1,7 @@
 //! Which sandbox is known under which id, and who was forked from whom.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use api::SandboxInfo;
@@ -22,6 +23,19 @@ pub(crate) enum MergeError {
     /// One of them is unknown to this tenant.
     Unknown,
     Refused(MergeRefused),
+    /// It is done, and could not be written down for the daemon after this one.
+    Record(io::Error),
+}
+
+/// What a merge has made of the sandboxes around it.
+pub(super) struct Merged {
+    /// Nobody knows it any more.
+    pub(super) old: Arc<Sandbox>,
+    pub(super) new: Arc<Sandbox>,
+    /// Of the new one.
+    pub(super) parent: Option<SandboxId>,
+    /// Those whose parent was known by another id until now.
+    pub(super) children: Vec<Arc<Sandbox>>,
 }
 
 impl Registry {
@@ -68,14 +82,14 @@ impl Registry {
         self.sandboxes.drain().map(|(_, sandbox)| sandbox).collect()
     }
 
-    /// Puts the winner in the loser's place, and gives the loser, which nobody knows any more, and the winner. The
-    /// terms agreed on with the client stay with the id: merging does not make a sandbox live longer.
+    /// Puts the winner in the loser's place. The terms agreed on
+    /// with the client stay with the id: merging does not make a sandbox live longer.
     pub(super) fn merge(
         &mut self,
         loser: SandboxId,
         winner: SandboxId,
         tenant: Tenant,
-    ) -> Result<(Arc<Sandbox>, Arc<Sandbox>), MergeError> {
+    ) -> Result<Merged, MergeError> {
         if loser == winner {
             return Err(MergeError::Refused(MergeRefused::Itself));
         }
@@ -90,10 +104,24 @@ impl Registry {
             id: loser,
             terms: old.title().terms,
         });
+        let children = self.lineage.children(winner);
         self.sandboxes.remove(&winner);
         self.sandboxes.insert(loser, Arc::clone(&new));
         self.lineage.merge(loser, winner);
-        Ok((old, new))
+        let children = children.iter().filter(|child| **child != loser);
+        Ok(Merged {
+            old,
+            new,
+            parent: self.lineage.parent(loser),
+            children: children
+                .filter_map(|child| self.sandboxes.get(child).cloned())
+                .collect(),
+        })
+    }
+
+    /// Who it was forked from, which a daemon before this one has written down.
+    pub(super) fn recall(&mut self, id: SandboxId, parent: Option<SandboxId>) {
+        self.lineage.add(id, parent);
     }
 
     /// Puts an earlier state of a sandbox in its place: id, terms and room stay. False when the sandbox is not the one

@@ -169,13 +169,6 @@ impl Host {
         }
         let terms = self.terms_of(&claim.meta, &request, &account.limits());
         let meta = Arc::clone(&claim.meta);
-        let consumed = if request.keep {
-            None
-        } else {
-            let consumed = tokio::task::spawn_blocking(move || claim.consume()).await;
-            let consumed = consumed.map_err(|_| ResumeError::Lost)?;
-            Some(consumed.map_err(|(_, error)| ResumeError::Files(error))?)
-        };
         let draft = Draft {
             title: Title { id: risen.id, terms },
             account: Arc::clone(slot.account()),
@@ -191,12 +184,26 @@ impl Host {
             checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
-        let pid = risen.vm.process.pid();
         let (idle, carried) = match risen.scribe {
             None => (Some(risen.connection), None),
             Some(scribe) => (None, Some((risen.connection, scribe))),
         };
-        sandbox.be_born(pid, idle);
+        sandbox.be_born(&risen.vm.process, idle);
+        // Before the space is used up: a daemon that is killed in between leaves both, and never neither.
+        let (recorded, reserved_mib) = (Arc::clone(&sandbox), reservation.mib());
+        let recording = tokio::task::spawn_blocking(move || {
+            recorded.replay.keep_in(recorded.files.replay());
+            recorded.begin_record(None, reserved_mib)
+        });
+        let recorded = recording.await.map_err(io::Error::other).and_then(|done| done);
+        recorded.map_err(ResumeError::Files)?;
+        let consumed = if request.keep {
+            None
+        } else {
+            let consumed = tokio::task::spawn_blocking(move || claim.consume()).await;
+            let consumed = consumed.map_err(|_| ResumeError::Lost)?;
+            Some(consumed.map_err(|(_, error)| ResumeError::Files(error))?)
+        };
         let start = Start::Born(Box::new(risen.vm));
         let place = Place::New { parent: None };
         if self.adopt(&sandbox, place, mailbox, reservation, start).is_err() {

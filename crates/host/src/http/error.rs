@@ -124,6 +124,10 @@ impl From<CreateRefused> for Failed {
                 ErrorCode::Internal,
                 format!("cannot make the VM's directory: {error}"),
             ),
+            CreateRefused::NoRecord(error) => ApiError::new(
+                ErrorCode::Internal,
+                format!("cannot write down what the sandbox is: {error}"),
+            ),
             CreateRefused::Failed(failure) => return create_failed(*failure),
             CreateRefused::Lost => {
                 ApiError::new(ErrorCode::Internal, "the sandbox ended while it was created")
@@ -159,6 +163,7 @@ impl From<ForkError> for Failed {
                 "a child does not say whether the run in progress goes on in it: {}",
                 ErrorChain(&error)
             )),
+            ForkError::Record(error) => failed(format!("cannot write down what the children are: {error}")),
             ForkError::Raise(error) => failed(format!("a child is of no use: {}", ErrorChain(&error))),
         })
     }
@@ -177,8 +182,15 @@ impl From<ChangeRefused> for Failed {
 
 impl From<MergeError> for Failed {
     fn from(error: MergeError) -> Self {
-        let MergeError::Refused(refused) = error else {
-            return no_sandbox();
+        let refused = match error {
+            MergeError::Unknown => return no_sandbox(),
+            MergeError::Record(error) => {
+                let text = format!("the merge is done, and cannot be written down: {error}");
+                return Self(ApiError::new(ErrorCode::Internal, text).hint(
+                    "make room on the host's disk: if the daemon is restarted before that, the merge may be undone",
+                ));
+            }
+            MergeError::Refused(refused) => refused,
         };
         let text = refused.to_string();
         Self(match refused {

@@ -42,9 +42,11 @@ pub(super) async fn exec(
         return Err(stopping());
     }
     let trace = head.extensions.get::<TraceContext>().map(ToString::to_string);
+    let name = run_name()?;
     let run = Run {
+        name,
         language: language(wanted.language),
-        frame: encode(wanted, trace)?,
+        frame: encode(name, wanted, trace)?,
         received,
     };
     let ticket = sandbox
@@ -117,9 +119,23 @@ fn language(wanted: Language) -> agent_proto::Language {
     }
 }
 
-fn encode(wanted: ExecRequest, traceparent: Option<String>) -> Result<Vec<u8>, Failed> {
+/// What the run is called by those who may have to find it again. Never 0.
+fn run_name() -> Result<u64, Failed> {
+    let mut bytes = [0; 8];
+    let drawn = getrandom::fill(&mut bytes);
+    drawn.map_err(|_| {
+        Failed(ApiError::new(
+            ErrorCode::Internal,
+            "the system gave no randomness",
+        ))
+    })?;
+    Ok(u64::from_le_bytes(bytes) | 1)
+}
+
+fn encode(name: u64, wanted: ExecRequest, traceparent: Option<String>) -> Result<Vec<u8>, Failed> {
     let request = agent_proto::Request::Exec(agent_proto::ExecRequest {
         language: language(wanted.language),
+        run: name,
         timeout_ms: wanted.timeout_ms,
         traceparent,
         code: wanted.code,

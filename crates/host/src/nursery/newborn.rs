@@ -100,6 +100,7 @@ pub(crate) async fn raise_as(
 pub(super) async fn warm(connection: &mut AgentConnection, code: &str) -> Result<(), RaiseError> {
     let exec = Request::Exec(ExecRequest {
         language: Language::Python,
+        run: 0,
         timeout_ms: None,
         traceparent: None,
         code: code.to_owned(),

@@ -29,7 +29,7 @@ pub(super) fn cut(log: &mut Log, run: u64, bound: Offsets) -> Seam {
             if chunk.run < run {
                 kept.push(chunk.clone());
             }
-        } else if chunk.to.within(bound) && !has_exit(chunk) {
+        } else if chunk.to.within(bound) && !chunk.ended {
             seam.whole = chunk.to;
             seam.seq = last_seq(chunk).map_or(seam.seq, |seq| seq + 1);
             kept.push(chunk.clone());
@@ -88,16 +88,15 @@ fn part(chunk: &Chunk, bound: Offsets, seam: &mut Seam) -> Option<Chunk> {
         bytes: bytes.into(),
         events,
         run: chunk.run,
+        name: chunk.name,
+        ended: false,
         from: chunk.from,
         to: seam.whole,
     })
 }
 
-fn has_exit(chunk: &Chunk) -> bool {
-    last_event(chunk).is_some_and(|event| event.kind == EventKind::Exit)
-}
-
-fn last_seq(chunk: &Chunk) -> Option<u64> {
+/// Of its last event.
+pub(super) fn last_seq(chunk: &Chunk) -> Option<u64> {
     last_event(chunk).map(|event| event.seq)
 }
 

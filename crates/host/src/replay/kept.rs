@@ -45,6 +45,10 @@ struct KeptChunk {
     text: String,
     events: usize,
     run: u64,
+    #[serde(default)]
+    name: u64,
+    #[serde(default)]
+    ended: bool,
     from: [u64; 2],
     to: [u64; 2],
 }
@@ -56,6 +60,8 @@ impl Succession {
             text: String::from_utf8_lossy(&chunk.bytes).into_owned(),
             events: chunk.events,
             run: chunk.run,
+            name: chunk.name,
+            ended: chunk.ended,
             from: pair(chunk.from),
             to: pair(chunk.to),
         });
@@ -89,6 +95,8 @@ impl Succession {
                 bytes: Bytes::from(chunk.text),
                 events,
                 run: chunk.run,
+                name: chunk.name,
+                ended: chunk.ended,
                 from: offsets(chunk.from),
                 to: offsets(chunk.to),
             });

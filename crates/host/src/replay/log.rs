@@ -23,6 +23,10 @@ pub(super) struct Chunk {
     pub(super) bytes: Bytes,
     pub(super) events: usize,
     pub(super) run: u64,
+    /// As the guest knows the run.
+    pub(super) name: u64,
+    /// Nothing of the run comes after it.
+    pub(super) ended: bool,
     /// The run's output before and after it.
     pub(super) from: Offsets,
     pub(super) to: Offsets,
@@ -38,14 +42,15 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn push(&mut self, mut chunk: Chunk) {
+    /// Takes a chunk, and gives it as it is kept.
+    pub(super) fn push(&mut self, mut chunk: Chunk) -> Chunk {
         if chunk.bytes.len() > EVENT_BYTES_MAX {
             chunk.bytes = shortened(chunk.bytes);
         }
         self.next += chunk.events as u64;
         self.events += chunk.events;
         self.cost += chunk.cost();
-        self.chunks.push_back(chunk);
+        self.chunks.push_back(chunk.clone());
         while let Some(oldest) = self.chunks.front()
             && (self.events - oldest.events >= EVENTS_MAX || self.cost > BYTES_MAX)
         {
@@ -53,6 +58,7 @@ impl Log {
             self.cost -= oldest.cost();
             self.chunks.pop_front();
         }
+        chunk
     }
 
     /// Position of the first event of a replay.

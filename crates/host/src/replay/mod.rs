@@ -15,15 +15,18 @@
 //! taken. Events beyond that are cut off the child's copy, and of the line that the cut goes through the child keeps
 //! what was written. So the child's replay has every byte once, whenever the host came to copy it.
 //!
-//! The log is a daemon's memory and no more. Written down it is its own text: lines of events, which [`Log::push`]
-//! takes back.
+//! **A daemon that is killed** loses nothing that a client has seen: each chunk is in the sandbox's [journal], a file beside
+//! its VM, before it is handed on. The next daemon reads it, and asks the guest for what is missing ([`Replay::known`]).
 
 mod cut;
+mod journal;
 mod kept;
 mod log;
+mod resume;
 mod shorten;
 mod succession;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +36,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use journal::Journal;
 pub(crate) use kept::KeptError;
 use log::{Chunk, Log};
 pub(crate) use succession::Succession;
@@ -53,6 +57,7 @@ struct State {
     runs: u64,
     /// The one whose turn it is.
     speaking: Option<(u64, Arc<Pen>)>,
+    journal: Option<Journal>,
 }
 
 /// Output of one run, so far, in bytes.
@@ -79,6 +84,10 @@ struct Pen(Mutex<Writing>);
 #[derive(Debug)]
 struct Writing {
     encoder: EventEncoder,
+    /// As the guest knows the run.
+    name: u64,
+    /// It has come to its end.
+    ended: bool,
     /// All output, and as far as it has been made events of.
     output: Offsets,
     whole: Offsets,
@@ -88,6 +97,23 @@ struct Writing {
 }
 
 impl Replay {
+    /// One that is written down, there.
+    pub(crate) fn kept_in(path: PathBuf) -> Arc<Self> {
+        let replay = Self::default();
+        replay.lock().journal = Some(Journal::new(path));
+        Arc::new(replay)
+    }
+
+    /// From now on it is written down, with all there is already.
+    pub(crate) fn keep_in(&self, path: PathBuf) {
+        let mut journal = Journal::new(path);
+        let mut state = self.lock();
+        for chunk in &state.log.chunks {
+            journal.append(chunk);
+        }
+        state.journal = Some(journal);
+    }
+
     /// A run is asked for.
     pub(crate) fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
@@ -130,14 +156,17 @@ impl Replay {
 }
 
 impl Scribe {
-    pub(crate) fn new(replay: &Arc<Replay>) -> Self {
-        Self::with(replay, EventEncoder::default())
+    /// Of the run that the guest knows by that name.
+    pub(crate) fn new(replay: &Arc<Replay>, name: u64) -> Self {
+        Self::with(replay, name, EventEncoder::default())
     }
 
-    fn with(replay: &Arc<Replay>, encoder: EventEncoder) -> Self {
+    fn with(replay: &Arc<Replay>, name: u64, encoder: EventEncoder) -> Self {
         let chunked_seq = encoder.seq();
         let writing = Writing {
             encoder,
+            name,
+            ended: false,
             output: Offsets::default(),
             whole: Offsets::default(),
             chunked: Offsets::default(),
@@ -176,7 +205,11 @@ impl Scribe {
 
     pub(crate) fn exit(&mut self, code: i32, now_ms: u64) {
         self.begin();
-        self.pen.lock().encoder.exit(code, now_ms);
+        {
+            let mut writing = self.pen.lock();
+            writing.encoder.exit(code, now_ms);
+            writing.ended = true;
+        }
         self.end();
     }
 
@@ -199,7 +232,7 @@ impl Scribe {
         let chunk = self.pen.lock().chunk(self.run.unwrap_or(0));
         let bytes = chunk.bytes.clone();
         if !bytes.is_empty() {
-            self.replay.lock().log.push(chunk);
+            self.replay.lock().push(chunk);
             self.replay.tell();
         }
         bytes
@@ -215,6 +248,16 @@ impl Scribe {
 impl Drop for Scribe {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl State {
+    /// It is written down before anybody sees it.
+    fn push(&mut self, chunk: Chunk) {
+        let chunk = self.log.push(chunk);
+        if let Some(journal) = &mut self.journal {
+            journal.append(&chunk);
+        }
     }
 }
 
@@ -245,6 +288,8 @@ impl Writing {
             bytes: self.encoder.take().into(),
             events: usize::try_from(seq - self.chunked_seq).unwrap_or(usize::MAX),
             run,
+            name: self.name,
+            ended: self.ended,
             from: self.chunked,
             to: self.whole,
         };

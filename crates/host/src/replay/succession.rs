@@ -18,7 +18,7 @@ use crate::clock;
 
 /// A carried run's line that is longer than this, in bytes, is cut into several events: nobody slows the run down
 /// while its output piles up.
-const LINE_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A fork in progress.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Succession {
             );
         }
         let replay = replay(log, run - 1);
-        let scribe = resume(&replay, &seam, bound);
+        let scribe = resume(&replay, carried.run, &seam, bound);
         (replay, scribe)
     }
 }
@@ -112,8 +112,8 @@ fn take_over(begun: &mut Vec<u8>, whole: u64, bound: u64, held_from: u64, held: 
     }
 }
 
-fn resume(replay: &Arc<Replay>, seam: &Seam, bound: Offsets) -> Scribe {
-    let mut scribe = Scribe::with(replay, EventEncoder::starting_at(seam.seq, LINE_BYTES_MAX));
+fn resume(replay: &Arc<Replay>, name: u64, seam: &Seam, bound: Offsets) -> Scribe {
+    let mut scribe = Scribe::with(replay, name, EventEncoder::starting_at(seam.seq, LINE_BYTES_MAX));
     let missing = |whole: u64, begun: &[u8], bound: u64| bound.saturating_sub(whole + begun.len() as u64);
     let lost = missing(seam.whole.stdout, &seam.stdout, bound.stdout)
         + missing(seam.whole.stderr, &seam.stderr, bound.stderr);

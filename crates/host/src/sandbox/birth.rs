@@ -4,7 +4,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lifecycle::EndReason;
@@ -138,7 +137,7 @@ async fn steps(
         .spawn(&files.dir, Code::User)
         .map_err(CreateError::Spawn)?;
     let process = process.insert(Process::new(new, plan.tools.homes.roster()));
-    sandbox.vmm_pid.store(process.pid(), Ordering::Relaxed);
+    sandbox.runs_as(process);
     plan.home.admit(process.pid());
     let shape = Shape {
         vcpus: sandbox.spec.vcpus,

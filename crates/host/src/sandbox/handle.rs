@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Moment, Phase, RunRefused, Use};
 use pod_types::SandboxId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
 use super::disk_room::DiskRoom;
 use super::owner::Message;
+use super::standing::Standing;
 use super::tally::Tally;
 use super::uses::Uses;
 use crate::agent::AgentConnection;
@@ -32,7 +34,7 @@ use crate::pty::PtySlots;
 use crate::replay::Replay;
 use crate::storage::Template;
 use crate::tenants::{Account, RunSlot, Slot};
-use crate::vm::VmFiles;
+use crate::vm::{Process, Roster, VmFiles};
 
 /// Warm connections kept per sandbox; more runs than these at once connect anew.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -48,7 +50,7 @@ pub(crate) struct Spec {
 }
 
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Terms {
     /// Milliseconds since the Unix epoch, for people.
     pub(crate) created_at_ms: u64,
@@ -90,6 +92,7 @@ pub(crate) struct Beginning {
     pub(crate) checkpoints: Arc<Checkpoints>,
     /// Leads to the owner.
     pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) roster: Roster,
     pub(crate) activity: Arc<Activity>,
     pub(crate) uptime: Uptime,
     pub(crate) metrics: Arc<Metrics>,
@@ -119,9 +122,12 @@ pub(crate) struct Sandbox {
     pub(crate) transfers: Arc<Semaphore>,
     /// 0 when there is no process.
     pub(super) vmm_pid: AtomicU32,
+    /// What the next daemon is to know.
+    pub(super) standing: Mutex<Standing>,
     /// The guest's last words, once it has failed.
     pub(super) last_words: OnceLock<String>,
     mailbox: mpsc::Sender<Message>,
+    roster: Roster,
     activity: Arc<Activity>,
     pub(super) uses: Uses,
     /// When it is looked at whether its time has run out.
@@ -163,8 +169,10 @@ impl Sandbox {
             pty: PtySlots::default(),
             transfers: Arc::new(Semaphore::new(PER_SANDBOX_MAX)),
             vmm_pid: AtomicU32::new(0),
+            standing: Mutex::default(),
             last_words: OnceLock::new(),
             mailbox: beginning.mailbox,
+            roster: beginning.roster,
             activity: beginning.activity,
             uses: Uses::new(beginning.uptime),
             alarm: Mutex::default(),
@@ -176,8 +184,8 @@ impl Sandbox {
     }
 
     /// Its VM is up, in this process, and its guest has taken on its identity, over this connection if it is free.
-    pub(crate) fn be_born(&self, vmm_pid: u32, connection: Option<AgentConnection>) {
-        self.vmm_pid.store(vmm_pid, Ordering::Relaxed);
+    pub(crate) fn be_born(&self, process: &Process, connection: Option<AgentConnection>) {
+        self.runs_as(process);
         if let Some(connection) = connection {
             self.keep_connection(connection);
         }
@@ -185,6 +193,18 @@ impl Sandbox {
         self.touch();
         // Nobody else knows it yet, so it is still booting here.
         drop(self.advance(Machine::booted));
+    }
+
+    /// It was ready under a daemon before this one, and its VM is gone. It fails as soon as its owner begins.
+    pub(crate) fn be_lost(&self) {
+        self.begin_slot();
+        drop(self.advance(Machine::booted));
+    }
+
+    /// Its VM is this process.
+    pub(super) fn runs_as(&self, process: &Process) {
+        self.vmm_pid.store(process.pid(), Ordering::Relaxed);
+        self.standing().process = Some(process.name());
     }
 
     pub(crate) fn id(&self) -> SandboxId {
@@ -283,6 +303,11 @@ impl Sandbox {
             sandbox: Arc::clone(self),
             _slot: slot,
         })
+    }
+
+    /// It is let go of, for the next daemon.
+    pub(super) fn is_left(&self) -> bool {
+        self.roster.is_left()
     }
 
     /// Runs in progress, those that wait included.
@@ -464,6 +489,6 @@ pub(crate) fn state_of(phase: &Phase) -> SandboxState {
 }
 
 /// Nothing panics while it holds one of these, and each change is a single statement.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

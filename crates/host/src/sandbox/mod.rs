@@ -6,6 +6,7 @@ mod disk_room;
 mod handle;
 mod owner;
 mod run;
+mod standing;
 mod tally;
 mod uses;
 

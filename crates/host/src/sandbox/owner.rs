@@ -66,6 +66,17 @@ pub(crate) enum Start {
     Boot(Box<Birth>),
     /// The VM is up, knows who it is, and belongs to somebody who knows it too.
     Born(Box<Vm>),
+    /// The same, and it has belonged to them under a daemon before this one.
+    Adopted(Box<Vm>),
+    /// It has failed under a daemon before this one, or without one: why, and the console's last words.
+    Failed(Home, String, String),
+}
+
+/// How a sandbox begins under this owner.
+enum Up {
+    Vm(Vm),
+    Adopted(Vm),
+    Failed(Home, String, String),
 }
 
 /// What is left of a VM.
@@ -89,17 +100,26 @@ impl Owner {
             start,
         } = self;
         let up = match start {
-            Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await,
-            Start::Born(vm) => Ok(*vm),
+            Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await.map(Up::Vm),
+            Start::Born(vm) => Ok(Up::Vm(*vm)),
+            Start::Adopted(vm) => Ok(Up::Adopted(*vm)),
+            Start::Failed(home, why, words) => Ok(Up::Failed(home, why, words)),
         };
-        if let Ok(vm) = &up {
+        if let Ok(Up::Vm(vm)) = &up {
             vm.home.limit(sandbox.spec.ram_mib);
             announce(&sandbox, request);
         }
         let (reason, remains) = match up {
-            Ok(vm) => live(&sandbox, vm, &mut mailbox, &mut reservation, &tools).await,
+            Ok(Up::Vm(vm) | Up::Adopted(vm)) => {
+                live(&sandbox, vm, &mut mailbox, &mut reservation, &tools).await
+            }
+            Ok(Up::Failed(home, why, words)) => {
+                fail(&sandbox, why, words);
+                (asked_to_end(&mut mailbox).await, Remains::Home(home))
+            }
             Err(reason) => (reason, Remains::Nothing),
         };
+        sandbox.forget_record();
         reservation.end();
         sandbox.advance(|machine| machine.end(reason));
         sandbox.drop_connections();
@@ -206,8 +226,7 @@ async fn live(
     let Vm { process, home, .. } = vm;
     let words = vm::console_tail(&home.files.console());
     tracing::warn!(event = events::SANDBOX_FAILED, kind = ?death, why, console = words, "sandbox failed");
-    drop(sandbox.last_words.set(words));
-    drop(sandbox.advance(|machine| machine.fail(why)));
+    fail(sandbox, why, words);
     sandbox.drop_connections();
     process.end().await;
     sandbox.vmm_pid.store(0, Ordering::Relaxed);
@@ -215,6 +234,12 @@ async fn live(
     drop(std::fs::remove_file(home.files.disk_layer()));
     reservation.shrink();
     (asked_to_end(mailbox).await, Remains::Home(home))
+}
+
+fn fail(sandbox: &Sandbox, why: String, words: String) {
+    sandbox.record_failure(&why, &words);
+    drop(sandbox.last_words.set(words));
+    drop(sandbox.advance(|machine| machine.fail(why)));
 }
 
 async fn clone(vm: &mut Vm, order: Order, tools: &Tools) -> Result<Brood, CloneError> {

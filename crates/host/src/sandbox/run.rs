@@ -1,8 +1,7 @@
 //! One exec: what its client sent goes to the agent, what the agent sends becomes events.
 //!
 //! It is polled by whoever answers the client, so it needs no task of its own, a client that reads slowly slows
-//! only its own run, and a client that goes away drops it, which closes the agent connection, which cancels the
-//! run in the guest.
+//! only its own run, and a client that goes away drops it, which cancels the run in the guest.
 //!
 //! ```text
 //! Connecting ──▶ Sending ──▶ Receiving ──▶ Done
@@ -65,6 +64,8 @@ pub(crate) enum RunEnd {
 
 /// What a client wants to run.
 pub(crate) struct Run {
+    /// See [`agent_proto::ExecRequest::run`].
+    pub(crate) name: u64,
     pub(crate) language: Language,
     /// The encoded request.
     pub(crate) frame: Vec<u8>,
@@ -111,6 +112,7 @@ struct Hops {
 impl RunStream {
     pub(crate) fn new(sandbox: Arc<Sandbox>, ticket: RunTicket, run: Run) -> Self {
         let Run {
+            name,
             language,
             frame,
             received,
@@ -124,7 +126,7 @@ impl RunStream {
             },
             None => connecting(&sandbox),
         };
-        let scribe = Scribe::new(&sandbox.replay);
+        let scribe = Scribe::new(&sandbox.replay, name);
         Self {
             sandbox,
             _ticket: ticket,
@@ -367,6 +369,10 @@ impl RunStream {
 impl Drop for RunStream {
     /// A client that went away gets nothing more, but the replay does not stop in the middle of a run.
     fn drop(&mut self) {
+        // It goes on, and the next daemon writes the rest down.
+        if self.sandbox.is_left() {
+            return;
+        }
         self.count(RunOutcome::Cancelled);
         let begun = self.scribe.has_begun();
         match &self.end {
@@ -382,6 +388,9 @@ impl Drop for RunStream {
         }
         if self.has_events() {
             drop(self.take_events());
+        }
+        if let Stage::Receiving(connection) = std::mem::replace(&mut self.stage, Stage::Done) {
+            connection.cancel();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent_proto::files::FileRequest;
 use agent_proto::{
     Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
-    Request, Room, VERSION, Welcome,
+    Request, Resume, Resumed, Room, VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,6 +41,7 @@ pub(super) struct Memory {
 /// A run that writes `line-0`, `line-1`, … in two pieces each.
 #[derive(Clone, Copy, Debug)]
 struct Counting {
+    name: u64,
     piece: u64,
     pieces: u64,
     pause: Duration,
@@ -109,6 +110,11 @@ impl Guest {
                 Request::Ping | Request::PowerOff => vec![Reply::Done],
                 Request::Inventory(_) => self.inventory(),
                 Request::Digests { paths } => vec![self.digests(&paths)],
+                Request::Cancel => return,
+                Request::Resume(known) => match self.resume(&mut stream, known).await {
+                    Some(replies) => replies,
+                    None => return,
+                },
                 Request::Follow => match self.follow(&mut stream).await {
                     Some(replies) => replies,
                     None => return,
@@ -180,11 +186,36 @@ impl Guest {
             return Some(vec![failed(FailureCode::NotFound)]);
         };
         let carried = Carried {
+            run: counting.name,
             stdout_bytes: counting.written,
             stderr_bytes: 0,
         };
         let reply = Reply::Carried(carried).encode().unwrap();
         stream.write_all(&reply).await.ok()?;
+        self.count(stream).await
+    }
+
+    /// The same for a host that comes after one that is gone: what that one has not got comes again.
+    async fn resume(&self, stream: &mut UnixStream, known: Resume) -> Option<Vec<Reply>> {
+        let counting = self.memory.lock().unwrap().counting;
+        let Some(counting) = counting else {
+            return Some(vec![failed(FailureCode::NotFound)]);
+        };
+        let got = if known.run == counting.name {
+            known.stdout_bytes
+        } else {
+            0
+        };
+        let resumed = Resumed {
+            run: counting.name,
+            stdout_bytes: got,
+            stderr_bytes: 0,
+        };
+        let all: String = (0..counting.piece).map(piece).collect();
+        let rest = all.as_bytes()[usize::try_from(got).unwrap()..].to_vec();
+        for reply in [Reply::Resumed(resumed), Reply::Stdout(rest)] {
+            stream.write_all(&reply.encode().unwrap()).await.ok()?;
+        }
         self.count(stream).await
     }
 
@@ -200,10 +231,7 @@ impl Guest {
                     memory.counting = None;
                     return Some(vec![Reply::Exit(Exit { code: 0 })]);
                 }
-                let text = match counting.piece % 2 {
-                    0 => "line-".to_owned(),
-                    _ => format!("{}\n", counting.piece / 2),
-                };
+                let text = piece(counting.piece);
                 counting.piece += 1;
                 counting.written += text.len() as u64;
                 (text, counting.pause)
@@ -265,6 +293,7 @@ impl Guest {
             "count" => {
                 let (lines, pause) = rest.split_once(' ').unwrap();
                 self.memory.lock().unwrap().counting = Some(Counting {
+                    name: exec.run,
                     piece: 0,
                     pieces: 2 * lines.parse::<u64>().unwrap(),
                     pause: Duration::from_millis(pause.parse().unwrap()),
@@ -287,8 +316,10 @@ impl Guest {
                     .write_all(&out("begun\nunfinished").encode().unwrap())
                     .await
                     .unwrap();
-                // Nothing more comes from the host during a run but the end of the connection.
-                assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+                // Nothing more comes from the host during a run but the word that cancels it.
+                let Some(Request::Cancel) = next_frame(stream).await else {
+                    return None;
+                };
                 seen.cancelled.fetch_add(1, Ordering::SeqCst);
                 None
             }
@@ -303,6 +334,13 @@ impl Guest {
             }
             other => panic!("{other} is no word of the simulation"),
         }
+    }
+}
+
+fn piece(number: u64) -> String {
+    match number % 2 {
+        0 => "line-".to_owned(),
+        _ => format!("{}\n", number / 2),
     }
 }
 

@@ -11,13 +11,14 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use vmm_proto::{RestoreConfig, VmConfig};
 
-use crate::vm::{Code, VmmProcess, VmmSpawner};
+use crate::vm::{Code, ProcessName, VmmProcess, VmmSpawner};
 
 use vm::{Origin, Vm};
 
@@ -74,6 +75,8 @@ pub(crate) struct Simulation {
     pub(crate) seen: Arc<Seen>,
     processes: Arc<Mutex<HashMap<u32, Known>>>,
     spawned: Arc<AtomicU32>,
+    /// Where the first process was started: processes outlive a daemon whose runtime ends.
+    runtime: Arc<OnceLock<Handle>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +115,15 @@ struct Process {
 }
 
 impl Simulation {
+    fn runtime(&self) -> &Handle {
+        self.runtime.get_or_init(Handle::current)
+    }
+
+    /// Processes run on this runtime from now on.
+    pub(crate) fn live_here(&self) {
+        self.runtime();
+    }
+
     /// Kills a process, as if from outside.
     pub(crate) fn kill(&self, pid: u32) {
         let processes = self.processes.lock().unwrap();
@@ -154,11 +166,13 @@ impl Simulation {
         };
         self.seen.alive.fetch_add(1, Ordering::SeqCst);
         let alive = Alive(Arc::clone(&self.seen));
-        let task = tokio::spawn(async move {
-            let _alive = alive;
-            vm.run(origin).await;
-        })
-        .abort_handle();
+        let task = self
+            .runtime()
+            .spawn(async move {
+                let _alive = alive;
+                vm.run(origin).await;
+            })
+            .abort_handle();
         let known = Known {
             parent,
             ended: Arc::clone(&ended),
@@ -182,17 +196,42 @@ impl VmmSpawner for Simulation {
         let processes = self.processes.lock().unwrap();
         let known = processes.get(&pid).filter(|known| known.parent == parent);
         let known = known.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(Box::new(Process {
+        Ok(Box::new(known.process(pid)))
+    }
+
+    fn running(&self, _: &Path) -> Vec<ProcessName> {
+        let processes = self.processes.lock().unwrap();
+        let running = processes
+            .iter()
+            .filter(|(_, known)| known.ended.borrow().is_empty());
+        running.map(|(pid, _)| name(*pid)).collect()
+    }
+
+    fn adopt(&self, name: ProcessName) -> io::Result<Box<dyn VmmProcess>> {
+        let processes = self.processes.lock().unwrap();
+        let known = processes.get(&name.pid);
+        let known = known.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(Box::new(known.process(name.pid)))
+    }
+}
+
+fn name(pid: u32) -> ProcessName {
+    ProcessName { pid, started: 1 }
+}
+
+impl Known {
+    fn process(&self, pid: u32) -> Process {
+        Process {
             pid,
-            ended: Arc::clone(&known.ended),
-            task: known.task.clone(),
-        }))
+            ended: Arc::clone(&self.ended),
+            task: self.task.clone(),
+        }
     }
 }
 
 impl VmmProcess for Process {
-    fn pid(&self) -> u32 {
-        self.pid
+    fn name(&self) -> ProcessName {
+        name(self.pid)
     }
 
     fn exited(&mut self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {

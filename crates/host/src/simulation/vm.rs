@@ -48,6 +48,8 @@ pub(super) struct Clone {
 /// A VM that has been built.
 struct Machine {
     control: UnixStream,
+    /// For the daemon after this one.
+    daemons: UnixListener,
     vsock: UnixListener,
     memory: Arc<Mutex<Memory>>,
     running: watch::Sender<bool>,
@@ -131,6 +133,7 @@ impl Vm {
         let machine = Machine {
             vsock: UnixListener::bind(&vsock).unwrap(),
             control: stream,
+            daemons: control,
             memory: Arc::new(Mutex::new(memory)),
             running: watch::Sender::new(runs),
             buffer,
@@ -200,7 +203,13 @@ impl Vm {
                 request = next_request(
                     &mut machine.control, &mut machine.buffer, &mut machine.descriptors
                 ) => {
-                    let Some(request) = request else { break };
+                    let Some(request) = request else {
+                        // The daemon is gone. Another may come.
+                        (machine.buffer, machine.descriptors) = (Vec::new(), Vec::new());
+                        let Ok((control, _)) = machine.daemons.accept().await else { break };
+                        machine.control = control;
+                        continue;
+                    };
                     let outcome = match self.obey(request.command, &mut machine) {
                         Ok(outcome) => outcome,
                         Err(End::Reported(cause)) => {
@@ -335,9 +344,11 @@ async fn accept(clone: Clone) -> Machine {
         listener.set_nonblocking(true).unwrap();
         UnixListener::from_std(listener).unwrap()
     };
-    let (control, _) = tokio(clone.control).accept().await.unwrap();
+    let daemons = tokio(clone.control);
+    let (control, _) = daemons.accept().await.unwrap();
     Machine {
         control,
+        daemons,
         vsock: tokio(clone.vsock),
         memory: Arc::new(Mutex::new(clone.memory)),
         running: watch::Sender::new(clone.runs),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::leftovers;
 use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 
 /// Holds the lock for as long as it lives.
@@ -37,7 +36,7 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Makes the directory, takes its lock and clears what a daemon that died has left in it.
+    /// Makes the directory and takes its lock.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -56,7 +55,6 @@ impl DataDir {
         if needed > SOCKET_PATH_MAX {
             return Err(DataDirError::TooLong { path, needed });
         }
-        leftovers::clear(&vms)?;
         let snapshots = path.join("snapshots");
         make_private(&snapshots).map_err(at(&snapshots))?;
         Ok(Self {

@@ -9,6 +9,6 @@ pub use data_dir::DataDirError;
 pub use template::{Template, TemplateError, Templates};
 
 pub(crate) use data_dir::{DataDir, make_private};
-pub(crate) use leftovers::{clear, vm_processes};
+pub(crate) use leftovers::{Spared, clear};
 pub(crate) use reaper::Reaper;
 pub(crate) use template::Shape;

@@ -18,9 +18,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::data_dir::remove;
-use super::leftovers::vm_processes;
 use crate::metrics::Metrics;
-use crate::vm::Roster;
+use crate::vm::{Roster, vm_processes};
 
 /// Looking through all processes takes some milliseconds of a busy host.
 const PERIOD: Duration = Duration::from_secs(60);

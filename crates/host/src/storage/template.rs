@@ -103,6 +103,16 @@ impl Templates {
         self.0.get(name.unwrap_or(DEFAULT))
     }
 
+    /// The template of a VM that exists already. One that this host has no more is stood in for by the default one, under
+    /// its own name: nothing is started from it.
+    pub(crate) fn of_existing(&self, name: &str) -> Option<Template> {
+        let known = self.0.get(name).or_else(|| self.0.get(DEFAULT))?;
+        Some(Template {
+            name: name.to_owned(),
+            ..known.clone()
+        })
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -100,6 +100,15 @@ impl Account {
         Ok((0..count).map(slot).collect())
     }
 
+    /// A place for a sandbox that exists already, whatever the limits are by now.
+    pub(crate) fn readmit(self: &Arc<Self>) -> Slot {
+        self.quota().readmit();
+        Slot {
+            account: Arc::clone(self),
+            begun: false,
+        }
+    }
+
     /// Room for one more run; the most there may be when there is none.
     pub(crate) fn begin_run(self: &Arc<Self>) -> Result<RunSlot, u64> {
         let before = self.runs.fetch_add(1, Ordering::Relaxed);

@@ -83,6 +83,10 @@ impl Cgroups {
         let vms = base.join("podflare-vms");
         make(&vms).map_err(refused("make the group of all VMs"))?;
         hand_down(&vms).map_err(refused("hand controllers down to VMs"))?;
+        // What a daemon before this one has left empty; the kernel keeps those that have a process.
+        for left in fs::read_dir(&vms).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(left.path());
+        }
         Ok(Self { vms })
     }
 

@@ -37,6 +37,16 @@ impl VmFiles {
         self.dir.join("disk.layer")
     }
 
+    /// What a daemon after this one needs to know; see [`crate::records`].
+    pub(crate) fn record(&self) -> PathBuf {
+        self.dir.join("record")
+    }
+
+    /// What its runs have said; see [`crate::replay`].
+    pub(crate) fn replay(&self) -> PathBuf {
+        self.dir.join("replay")
+    }
+
     pub(crate) fn stderr(&self) -> PathBuf {
         self.dir.join("vmm.stderr")
     }

@@ -62,6 +62,7 @@ pub(crate) struct Home {
     pub(crate) files: VmFiles,
     group: Option<Arc<Group>>,
     ticket: Option<Ticket<OsString>>,
+    roster: Roster,
     removals: mpsc::Sender<Doomed>,
     doomed: Arc<AtomicU64>,
 }
@@ -78,8 +79,8 @@ pub(crate) struct Furnished {
 }
 
 impl Homes {
-    /// Homes under `vms`, which has none yet.
-    pub(crate) fn new(vms: PathBuf, roster: Roster) -> Arc<Self> {
+    /// Homes under `vms`; those that are there already have names below `first`.
+    pub(crate) fn new(vms: PathBuf, roster: Roster, first: u64) -> Arc<Self> {
         let (removals, coming) = mpsc::channel();
         let doomed = Arc::new(AtomicU64::new(0));
         let waiting = Arc::clone(&doomed);
@@ -98,7 +99,7 @@ impl Homes {
         Arc::new(Self {
             vms,
             roster,
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first),
             stock: Mutex::default(),
             taken: Notify::new(),
             cgroups: OnceLock::new(),
@@ -124,21 +125,27 @@ impl Homes {
     /// An empty directory, for a VM that is booted or restored and makes its files itself.
     pub(crate) fn empty(&self) -> io::Result<Home> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let home = self.existing(name.into());
+        make_private(&home.files.dir)?;
+        Ok(home)
+    }
+
+    /// A directory that a daemon before this one has left.
+    pub(crate) fn existing(&self, name: OsString) -> Home {
         let dir = self.vms.join(&name);
         let group = self.cgroups.get().and_then(|cgroups| {
-            let made = cgroups.group(&name);
+            let made = cgroups.group(&name.to_string_lossy());
             made.inspect_err(|error| tracing::warn!(%error, "cannot make a VM's control group"))
                 .ok()
         });
-        let home = Home {
-            files: VmFiles { dir: dir.clone() },
+        Home {
+            files: VmFiles { dir },
             group: group.map(Arc::new),
-            ticket: Some(self.roster.add_dir(name.into())),
+            ticket: Some(self.roster.add_dir(name)),
+            roster: self.roster.clone(),
             removals: self.removals.clone(),
             doomed: Arc::clone(&self.doomed),
-        };
-        make_private(&dir)?;
-        Ok(home)
+        }
     }
 
     /// Homes for clones, and the layer their parent goes on with.
@@ -262,7 +269,9 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take()
+            && !self.roster.is_left()
+        {
             // Fails only when the thread could not be started, which was said.
             if self
                 .removals
@@ -334,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn furnished_homes_listen_and_are_removed_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let homes = Homes::new(dir.path().to_owned(), Roster::default());
+        let homes = Homes::new(dir.path().to_owned(), Roster::default(), 1);
         homes.fill().unwrap();
         let (_, mut furnished) = homes.furnished(STOCK + 2).await.unwrap();
         assert_eq!(furnished.len(), STOCK + 2);

@@ -12,11 +12,12 @@ mod descriptors;
 mod files;
 mod frozen;
 mod homes;
+mod kernel;
 mod pidfd;
 mod process;
 mod roster;
 
-pub use process::{Code, VmmProcess, VmmProgram, VmmSpawner};
+pub use process::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
 pub(crate) use cgroups::Cgroups;
@@ -26,8 +27,9 @@ pub(crate) use death::{console_tail, describe, stderr_tail};
 pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 pub(crate) use frozen::{FreezeFiles, FreezeVmError, ThawVmError, freeze_vm, go_on, thaw_vm};
 pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
+pub(crate) use kernel::{boot_id, vm_processes};
 pub(crate) use process::Process;
-pub(crate) use roster::Roster;
+pub(crate) use roster::{Roster, Ticket};
 
 /// A VM that runs or is paused. Dropping it ends it: the process is killed, and the directory removed soon after.
 pub(crate) struct Vm {

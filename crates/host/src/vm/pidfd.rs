@@ -1,6 +1,5 @@
 //! A VM process that is not our child: a clone is its parent's child, and the kernel takes it back by itself.
 
-use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,11 +9,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::process::VmmProcess;
+use super::kernel::Facts;
+use super::process::{ProcessName, VmmProcess};
 
 /// Watched and killed through a descriptor, which stays with this process whatever becomes of its number.
 pub(super) struct Watched {
-    pid: u32,
+    name: ProcessName,
     /// Readable once the process has ended.
     descriptor: AsyncFd<OwnedFd>,
 }
@@ -23,39 +23,48 @@ impl Watched {
     /// Opens a process that is a child of `parent`, and refuses any other.
     pub(super) fn child_of(parent: u32, pid: u32) -> io::Result<Self> {
         let watched = Self::open(pid)?;
-        // Looked at after it was opened: the number cannot have changed hands in between unnoticed, since numbers are
-        // handed out in turn.
-        let status = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        if parent_in(&status) == Some(parent) {
-            Ok(watched)
+        if watched.1.parent == parent {
+            Ok(watched.0)
         } else {
             let text = format!("process {pid} is not a child of {parent}");
             Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
         }
     }
 
-    fn open(pid: u32) -> io::Result<Self> {
+    /// Opens the process that was started then, and refuses any other that has its number.
+    pub(super) fn named(name: ProcessName) -> io::Result<Self> {
+        let (watched, _) = Self::open(name.pid)?;
+        if watched.name == name {
+            Ok(watched)
+        } else {
+            let text = format!("process {} is another one by now", name.pid);
+            Err(io::Error::new(io::ErrorKind::NotFound, text))
+        }
+    }
+
+    fn open(pid: u32) -> io::Result<(Self, Facts)> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let descriptor = pidfd_open(number, PidfdFlags::NONBLOCK)?;
+        // Looked at after it was opened: the number cannot have changed hands in between unnoticed, since numbers are
+        // handed out in turn.
+        let facts = Facts::of(pid)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe, because the descriptor of an arbitrary type may change; an OwnedFd's does not"
         )]
         let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
-        Ok(Self { pid, descriptor })
+        let name = ProcessName {
+            pid,
+            started: facts.started,
+        };
+        Ok((Self { name, descriptor }, facts))
     }
 }
 
-/// The parent in a line of `/proc/<pid>/stat`. The name before it is in parentheses and may hold anything.
-fn parent_in(status: &str) -> Option<u32> {
-    let (_, rest) = status.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 impl VmmProcess for Watched {
-    fn pid(&self) -> u32 {
-        self.pid
+    fn name(&self) -> ProcessName {
+        self.name
     }
 
     fn exited(&mut self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
@@ -71,7 +80,7 @@ impl VmmProcess for Watched {
     fn kill(&mut self) {
         match pidfd_send_signal(self.descriptor.get_ref(), Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => tracing::warn!(pid = self.pid, %error, "cannot kill a VM process"),
+            Err(error) => tracing::warn!(pid = self.name.pid, %error, "cannot kill a VM process"),
         }
     }
 }
@@ -101,12 +110,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_process_is_known_by_its_number_and_its_start() {
+        let name = Watched::open(std::process::id()).unwrap().0.name;
+        assert_eq!(Watched::named(name).unwrap().name, name);
+        let later = ProcessName {
+            started: name.started + 1,
+            ..name
+        };
+        let refused = Watched::named(later).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
     async fn a_process_that_is_somebody_elses_child_is_refused() {
         let refused = Watched::child_of(std::process::id(), std::process::id())
             .map(drop)
             .unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(parent_in("7 (a) b) S 42 7 7 0"), Some(42));
-        assert_eq!(parent_in(""), None);
     }
 }

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::files::VmFiles;
+use super::kernel;
 use super::pidfd::Watched;
 use super::roster::{Roster, Ticket};
 
@@ -51,11 +53,28 @@ pub trait VmmSpawner: Send + Sync + 'static {
     /// There is no such process any more, or it is not the parent's child: a VM process may be in the hands of its
     /// guest, and what it names here will be killed one day.
     fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>>;
+
+    /// VM processes whose directories are, or were, under `vms`, whoever has started them.
+    fn running(&self, vms: &Path) -> Vec<ProcessName>;
+
+    /// Takes charge of a process that a daemon before this one has left.
+    ///
+    /// # Errors
+    /// It is gone, or its number is another process's by now.
+    fn adopt(&self, name: ProcessName) -> io::Result<Box<dyn VmmProcess>>;
+}
+
+/// Which process it is, for as long as the machine is up: a number alone comes around again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessName {
+    pub pid: u32,
+    /// When it was started, in the kernel's ticks since the machine's start.
+    pub started: u64,
 }
 
 /// A VM process that was started.
 pub trait VmmProcess: Send + Sync {
-    fn pid(&self) -> u32;
+    fn name(&self) -> ProcessName;
 
     /// Waits for the end of the process and says how it ended, e.g. `was killed by signal 9`. May be called again.
     fn exited(&mut self) -> Pin<Box<dyn Future<Output = String> + Send + '_>>;
@@ -93,25 +112,31 @@ impl VmmProgram {
 /// A VM process that we answer for: dropping it kills it.
 pub(crate) struct Process {
     inner: Box<dyn VmmProcess>,
+    roster: Roster,
     _ticket: Ticket<u32>,
 }
 
 struct Running {
     child: Child,
-    pid: u32,
+    name: ProcessName,
 }
 
 impl Process {
     pub(crate) fn new(inner: Box<dyn VmmProcess>, roster: &Roster) -> Self {
-        let ticket = roster.add_pid(inner.pid());
+        let ticket = roster.add_pid(inner.name().pid);
         Self {
             inner,
+            roster: roster.clone(),
             _ticket: ticket,
         }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.inner.pid()
+        self.name().pid
+    }
+
+    pub(crate) fn name(&self) -> ProcessName {
+        self.inner.name()
     }
 
     pub(crate) async fn exited(&mut self) -> String {
@@ -129,7 +154,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.inner.kill();
+        if !self.roster.is_left() {
+            self.inner.kill();
+        }
     }
 }
 
@@ -153,10 +180,12 @@ impl VmmSpawner for VmmProgram {
             .process_group(0)
             .spawn()?;
         let pid = child.id().unwrap_or_default();
+        let started = kernel::started(pid).unwrap_or_default();
         if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
             tracing::debug!(pid, %error, "cannot offer a VM process to the kernel for when memory runs out");
         }
-        Ok(Box::new(Running { child, pid }))
+        let name = ProcessName { pid, started };
+        Ok(Box::new(Running { child, name }))
     }
 
     fn program(&self) -> Option<PathBuf> {
@@ -166,11 +195,29 @@ impl VmmSpawner for VmmProgram {
     fn watch(&self, pid: u32, parent: u32) -> io::Result<Box<dyn VmmProcess>> {
         Ok(Box::new(Watched::child_of(parent, pid)?))
     }
+
+    fn running(&self, vms: &Path) -> Vec<ProcessName> {
+        let running = kernel::vm_processes(vms).into_iter().filter_map(|pid| {
+            // No process started from now on shall have the user of one that runs.
+            if let Some(user) = kernel::user(pid)
+                && let Some(number) = user.checked_sub(USER_FIRST).filter(|number| *number < USERS)
+            {
+                self.users.fetch_max(number + 1, Ordering::Relaxed);
+            }
+            let started = kernel::started(pid)?;
+            Some(ProcessName { pid, started })
+        });
+        running.collect()
+    }
+
+    fn adopt(&self, name: ProcessName) -> io::Result<Box<dyn VmmProcess>> {
+        Ok(Box::new(Watched::named(name)?))
+    }
 }
 
 impl VmmProcess for Running {
-    fn pid(&self) -> u32 {
-        self.pid
+    fn name(&self) -> ProcessName {
+        self.name
     }
 
     fn exited(&mut self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {

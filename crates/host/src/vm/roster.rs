@@ -5,12 +5,14 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     pids: Arc<Members<u32>>,
     dirs: Arc<Members<OsString>>,
+    left: Arc<AtomicBool>,
 }
 
 /// Being on the roster; ends when dropped.
@@ -38,6 +40,15 @@ impl Roster {
 
     pub(crate) fn has_dir(&self, name: &OsString) -> bool {
         lock(&self.dirs).contains(name)
+    }
+
+    /// From now on VMs are left to themselves: what belongs to them stays when it is let go of here, for the next daemon.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// No VM has a process any more.
