@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use super::schemas::Schemas;
 use super::{document, operations, parameters};
 use crate::{
-    ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest,
-    NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest, RollbackRequest,
-    RotateRequest, SetTenantRequest,
+    ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, FreezeRequest,
+    NewKeyRequest, NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest,
+    ResumeRequest, RollbackRequest, RotateRequest, SetTenantRequest,
 };
 use judge::accepts;
 
@@ -108,12 +108,14 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 14] = [
+const REQUESTS: [Request; 16] = [
     ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
     ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
     ("CreateRequest", |body| CreateRequest::parse(body).is_ok()),
     ("ExecRequest", |body| ExecRequest::parse(body).is_ok()),
+    ("FreezeRequest", |body| FreezeRequest::parse(body).is_ok()),
+    ("ResumeRequest", |body| ResumeRequest::parse(body).is_ok()),
     ("ForkRequest", |body| ForkRequest::parse(body).is_ok()),
     ("PtyCreateRequest", |body| PtyCreateRequest::parse(body).is_ok()),
     ("PtyInputRequest", |body| PtyInputRequest::parse(body).is_ok()),
