@@ -352,7 +352,7 @@ async fn an_idle_persistent_sandbox_is_frozen_and_woken_under_its_id() {
     let created = daemon.post("/v1/sandboxes", body).await.json();
     let sandbox = format!("/v1/sandboxes/{}", created["id"].as_str().unwrap());
     daemon.run(&sandbox, "keep here").await;
-    eventually("it is a space", || daemon.spaces_on_disk().len() == 1).await;
+    eventually("it is a space", || daemon.host.spaces().sizes(None).0 == 1).await;
     let spaces = daemon.get("/v1/spaces").await.json();
     assert_eq!(spaces["spaces"][0]["cause"], "idle");
     assert_eq!(daemon.says(&sandbox, "kept").await, "here");
