@@ -9,8 +9,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Mode, OpenError, Pools, SpacesConfig, TemplateError,
-    Templates, TenantsConfig, Timing, VmmProgram, memory_available_mib, serve, serve_metrics,
+    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError,
+    Pools, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig,
+    disk_space, memory_available_mib, private_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -51,6 +52,8 @@ pub(crate) enum RunError {
     },
     #[error("cannot learn how much memory is available; give --memory-budget-mib")]
     Memory,
+    #[error("--webhook-allow")]
+    WebhookAllow(#[source] NotANetwork),
     #[error("cannot open the host")]
     Open(#[source] OpenError),
     #[error("VM processes were left at the end and had to be killed: {0:?}")]
@@ -172,6 +175,12 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             budget_mib: budget,
             floor_mib: HOST_RESERVE_MIB,
             probe: memory_available_mib,
+            own: private_mib,
+        },
+        vm_limits: options.vm_limits,
+        disk: DiskLimits {
+            reserve_mib: options.disk_reserve_mib,
+            probe: disk_space,
         },
         pools: pools(options),
         boots_at_once: options.boot_concurrency,
@@ -192,6 +201,9 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             audit_rows: options.audit_rows,
             ..TenantsConfig::default()
         },
+        webhooks: WebhooksConfig {
+            allow: webhook_allow(&options.webhook_allow).map_err(RunError::WebhookAllow)?,
+        },
         spaces: SpacesConfig {
             wake: options.wake_spaces,
             keep: options
@@ -206,6 +218,16 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             ..Timing::default()
         },
     })
+}
+
+/// `none` is a list of nothing, which is not the same as no list.
+fn webhook_allow(texts: &[String]) -> Result<Option<Allowed>, NotANetwork> {
+    let networks = texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| *text != "none");
+    let allowed = Allowed::parse(networks)?;
+    Ok((!texts.is_empty()).then_some(allowed))
 }
 
 /// A refill has a CPU to itself; at most half of them are taken by what nobody waits for.

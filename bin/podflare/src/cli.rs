@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     audit, config, cp, doctor, down, image, key, logs, ls, machine, run, sandbox, shell, space, status,
-    supervise, tenant, top, up, usage, version,
+    supervise, tenant, top, up, usage, version, webhook,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Key(key::Command),
     #[command(subcommand)]
     Tenant(tenant::Command),
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     Usage(usage::Args),
     Audit(audit::Args),
     Cp(cp::Args),

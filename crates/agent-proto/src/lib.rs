@@ -35,7 +35,7 @@ pub use frame::{Direction, FrameError, HEADER_LEN, Header};
 pub use fuzzing::fuzz_messages;
 pub use message::{
     Carried, DIGEST_PATHS_MAX, Decoded, ENTRIES_BODY_MAX, Entry, EntryKind, ExecRequest, Exit, Failure,
-    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request,
+    FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Room,
     TRACEPARENT_BYTES_MAX, Welcome,
 };
 pub use pty::{

@@ -38,6 +38,9 @@ pub enum Request {
     Follow,
     /// About terminals.
     Pty(PtyRequest),
+    /// Keep the rest of the disk out of use, so that programs find it full before the host's disk is: leave this many
+    /// bytes free, which may be less or more than are. [`u64::MAX`] gives everything back.
+    Room { leave_bytes: u64 },
     /// About the files of the guest; see [`crate::files`].
     File(FileRequest),
 }
@@ -70,6 +73,15 @@ pub enum Reply {
     },
     /// There is a run to follow; its output comes next.
     Carried(Carried),
+    Room(Room),
+}
+
+/// How much room there is on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    pub free_bytes: u64,
+    /// Kept out of use by [`Request::Room`].
+    pub held_bytes: u64,
 }
 
 /// Where the output of a carried run begins: how much of each stream the connection of the machine it was cloned from
@@ -234,6 +246,7 @@ mod kind {
     pub(super) const INVENTORY: u8 = 7;
     pub(super) const DIGESTS_OF: u8 = 8;
     pub(super) const FOLLOW: u8 = 9;
+    pub(super) const ROOM: u8 = 56;
 
     pub(super) const WELCOME: u8 = 65;
     pub(super) const READY: u8 = 66;
@@ -247,6 +260,7 @@ mod kind {
     pub(super) const DROPPED: u8 = 74;
     pub(super) const TIME: u8 = 75;
     pub(super) const CARRIED: u8 = 76;
+    pub(super) const ROOM_LEFT: u8 = 120;
 }
 
 impl Request {
@@ -266,6 +280,7 @@ impl Request {
             Self::Inventory(inventory) => packed(kind::INVENTORY, inventory, from).and_then(bounded),
             Self::Digests { paths } => packed(kind::DIGESTS_OF, paths, from).and_then(bounded),
             Self::Follow => framed(kind::FOLLOW, &[], from),
+            Self::Room { leave_bytes } => packed(kind::ROOM, leave_bytes, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(request) => request.encode(),
         }
@@ -295,6 +310,9 @@ impl Request {
                 paths: unpacked(kind, body)?,
             }),
             kind::FOLLOW => empty(body).map(|()| Self::Follow),
+            kind::ROOM => Ok(Self::Room {
+                leave_bytes: unpacked(kind, body)?,
+            }),
             pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
             kind if files::REQUEST_KINDS.contains(&kind) => FileRequest::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
@@ -322,6 +340,7 @@ impl Reply {
             Self::Dropped { bytes } => packed(kind::DROPPED, bytes, from),
             Self::Time { wall_clock_ns } => packed(kind::TIME, wall_clock_ns, from),
             Self::Carried(carried) => packed(kind::CARRIED, carried, from),
+            Self::Room(room) => packed(kind::ROOM_LEFT, room, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(reply) => reply.encode(),
         }
@@ -349,6 +368,7 @@ impl Reply {
                 wall_clock_ns: unpacked(kind, &body)?,
             }),
             kind::CARRIED => Ok(Self::Carried(unpacked(kind, &body)?)),
+            kind::ROOM_LEFT => Ok(Self::Room(unpacked(kind, &body)?)),
             pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
             kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),

@@ -6,15 +6,58 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     pub memory: MemoryCapacity,
+    /// Absent where the host cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskCapacity>,
     pub sandboxes: SandboxCounts,
     pub execs: RunCapacity,
     pub templates: Vec<String>,
     /// One for each template, in the same order.
     #[serde(default)]
     pub pools: Vec<PoolCapacity>,
+    /// How near the host is to its limits; for the operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headroom: Vec<Headroom>,
+    /// Why processes of VMs have no limits that the kernel enforces, where they have none; for the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms_unlimited: Option<String>,
     /// Of all tenants together, so only shown where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<RecentMinute>,
+}
+
+/// One limit of the host, and what of it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Headroom {
+    pub what: HeadroomKind,
+    pub used: u64,
+    pub limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadroomKind {
+    /// What sandboxes count for, and may, in MiB.
+    MemoryBudget,
+    /// What is used of the host's disk, and may be without touching the reserve, in MiB.
+    Disk,
+    /// Threads of the whole host.
+    Threads,
+    /// Descriptors of the daemon.
+    OpenFiles,
+    /// Open files of the whole host.
+    FilesOfHost,
+    /// Memory maps of one VM's process.
+    Maps,
+}
+
+/// The file system on which the disks of sandboxes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskCapacity {
+    pub total_mib: u64,
+    pub free_mib: u64,
+    /// What stays free: below it no sandboxes are made, and before that guests find their disks full.
+    pub reserve_mib: u64,
 }
 
 /// What happened in the last minute, or since the start when that is shorter ago.

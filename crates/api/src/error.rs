@@ -36,6 +36,11 @@ pub enum ErrorCode {
     InvalidOperatorToken,
     TenantNotFound,
     KeyNotFound,
+    /// There is no such webhook, or it is another tenant's.
+    WebhookNotFound,
+    DeliveryNotFound,
+    /// The tenant, or the host, has as many webhooks as there may be.
+    TooManyWebhooks,
     /// The request comes from a web page of another site.
     ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
@@ -155,7 +160,9 @@ impl ErrorCode {
             | Self::SpaceNotFound
             | Self::RouteNotFound
             | Self::TenantNotFound
-            | Self::KeyNotFound => 404,
+            | Self::KeyNotFound
+            | Self::WebhookNotFound
+            | Self::DeliveryNotFound => 404,
             Self::MethodNotAllowed => 405,
             // What the file system of the sandbox is like stands against the request. That goes for a full disk, too:
             // the host has room, and trying again without making some does not help.
@@ -172,6 +179,7 @@ impl ErrorCode {
             | Self::SpaceUnusable
             | Self::CheckpointLost
             | Self::TenantExists
+            | Self::TooManyWebhooks
             | Self::PtyExited
             | Self::PtyNotReading => 409,
             Self::PreconditionFailed => 412,

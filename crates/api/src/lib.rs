@@ -21,6 +21,7 @@ mod pty_event;
 mod replay;
 
 mod admin;
+mod webhooks;
 
 mod capacity;
 mod sandbox;
@@ -39,8 +40,8 @@ pub use admin::{
     TenantList, USAGE_DAYS_MAX, UsageDay, UsageFigures, UsageList, UsageQuery, UsageReport,
 };
 pub use capacity::{
-    Bucket, Capacity, Histogram, Latency, MemoryCapacity, PoolCapacity, PoolState, RecentMinute, RunCapacity,
-    SandboxCounts,
+    Bucket, Capacity, DiskCapacity, Headroom, HeadroomKind, Histogram, Latency, MemoryCapacity, PoolCapacity,
+    PoolState, RecentMinute, RunCapacity, SandboxCounts,
 };
 pub use change::{ChangeRequest, Wish};
 pub use checkpoint::{
@@ -70,6 +71,11 @@ pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
 };
 pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
+pub use webhooks::{
+    AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,
+    NewWebhook, WEBHOOK_TEST_TYPE, WebhookChange, WebhookEvent, WebhookInfo, WebhookList, WebhookPayload,
+    WebhookRequest,
+};
 
 /// Longest request body, in bytes. The official client's largest body is an upload of a few MiB in base64.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -20,6 +20,7 @@ mod pty;
 pub mod scripted;
 mod spaces;
 mod transport;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ mod repl;
 mod run;
 
 mod children;
+mod disk_room;
 mod drain;
 mod processes;
 

@@ -16,6 +16,7 @@ use crate::bash::Bash;
 use crate::carried::{Carried, follow};
 use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
+use crate::disk_room::DiskRoom;
 use crate::drain::Drain;
 use crate::files;
 use crate::identity::{IdentityError, System, validate, wall_clock_ns};
@@ -62,6 +63,7 @@ pub struct Services {
     queue: Queue,
     carried: Arc<Carried>,
     terminals: Terminals,
+    room: DiskRoom,
     /// Set when the host has asked for the end.
     power_off: Mutex<bool>,
     power_off_asked: Condvar,
@@ -118,6 +120,7 @@ impl Services {
             queue: Queue::new(),
             carried: Arc::default(),
             terminals: Terminals::default(),
+            room: DiskRoom::default(),
             config,
             system: Box::new(system),
             children,
@@ -182,6 +185,9 @@ impl Services {
             Request::Follow => self.follow(connection),
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
             Request::Digests { paths } => files::digests(connection, &paths),
+            Request::Room { leave_bytes } => {
+                connection.reply(&self.room.leave(&self.config.home, leave_bytes))
+            }
             Request::Pty(request) => self
                 .terminals
                 .handle(&self.children, &self.config, connection, request),

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::AuthConfig;
+use crate::disk::DiskProbe;
 use crate::memory::Probe;
 use crate::storage::Templates;
 use crate::tenants::TenantsConfig;
+use crate::webhooks::Allowed;
 
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -20,6 +22,9 @@ pub struct HostConfig {
     /// Guest memory of a sandbox that does not ask for an amount, in MiB.
     pub ram_mib: u32,
     pub memory: MemoryLimits,
+    pub disk: DiskLimits,
+    /// Whether the process of each VM gets a control group with limits, where the host allows it.
+    pub vm_limits: bool,
     pub pools: Pools,
     /// VMs that may boot at the same time; further creates wait.
     pub boots_at_once: u32,
@@ -35,8 +40,31 @@ pub struct HostConfig {
     /// The address that clients reach; decides whether keys are required.
     pub address: SocketAddr,
     pub tenants: TenantsConfig,
+    pub webhooks: WebhooksConfig,
     pub spaces: SpacesConfig,
     pub timing: Timing,
+}
+
+/// Where webhooks may go.
+#[derive(Clone, Debug, Default)]
+pub struct WebhooksConfig {
+    /// Receivers that are not public and may be used all the same. Unless it is said, that is nothing, and this
+    /// machine with the networks around it where nobody is asked for a key.
+    pub allow: Option<Allowed>,
+}
+
+impl WebhooksConfig {
+    /// Whoever can call a host that asks for no keys can send from its machine anyway.
+    pub(crate) fn allowed(&self, is_open: bool) -> Allowed {
+        let otherwise = || {
+            if is_open {
+                Allowed::nearby()
+            } else {
+                Allowed::default()
+            }
+        };
+        self.allow.clone().unwrap_or_else(otherwise)
+    }
 }
 
 /// What becomes of sandboxes on disk, and when they get there by themselves.
@@ -73,6 +101,17 @@ pub struct MemoryLimits {
     pub floor_mib: u64,
     /// How memory is measured.
     pub probe: Probe,
+    /// How the memory that only one process has is measured, in MiB.
+    pub own: fn(u32) -> Option<u64>,
+}
+
+/// How much of the disk is not for sandboxes.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskLimits {
+    /// What stays free of the file system with the data directory, in MiB; a twentieth of it unless it is said.
+    pub reserve_mib: Option<u64>,
+    /// How room is measured.
+    pub probe: DiskProbe,
 }
 
 /// VMs that wait to be handed out.

@@ -21,10 +21,12 @@ pub(crate) const AGENT_LOST: &str = "agent_lost";
 pub(crate) const ZYGOTE_READY: &str = "zygote_ready";
 pub(crate) const SNAPSHOT_MADE: &str = "snapshot_made";
 pub(crate) const POOL: &str = "pool";
+pub(crate) const DISK_LOW: &str = "disk_low";
+pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 21] = [
+pub(crate) const ALL: [&str; 23] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -45,5 +47,7 @@ pub(crate) const ALL: [&str; 21] = [
     ZYGOTE_READY,
     SNAPSHOT_MADE,
     POOL,
+    DISK_LOW,
+    DISK_WELL,
     LINES_LEFT_OUT,
 ];

@@ -136,7 +136,8 @@ pub(crate) fn memory_of(pid: u32) -> Option<Memory> {
 }
 
 /// Memory that only this process has, in MiB. Walks its page tables: not for where somebody waits.
-pub(crate) fn private_mib(pid: u32) -> Option<u64> {
+#[must_use]
+pub fn private_mib(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let kib = kib_after(&text, "Private_Dirty:")? + kib_after(&text, "Private_Clean:")?;
     Some(kib / 1024)

@@ -12,6 +12,7 @@ mod lifetimes;
 mod log_lines;
 mod metrics;
 mod pools;
+mod pressure;
 mod pty_sockets;
 mod ptys;
 mod replays;
@@ -21,6 +22,7 @@ mod sandboxes;
 mod shares;
 mod spaces;
 mod tenants;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, Host, HostConfig, MemoryLimits, Pools, ShutdownReport, SpacesConfig, Templates,
-    TenantsConfig, Timing, serve,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport,
+    SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -67,6 +69,9 @@ struct Setup {
     boot: Boot,
     pools: Pools,
     tenants: TenantsConfig,
+    webhooks: WebhooksConfig,
+    disk: DiskLimits,
+    memory: MemoryLimits,
     spaces: SpacesConfig,
 }
 
@@ -104,6 +109,22 @@ impl Default for Setup {
             boot: Boot::Normal,
             pools: no_pools(),
             tenants: TenantsConfig::default(),
+            webhooks: WebhooksConfig::default(),
+            disk: DiskLimits {
+                reserve_mib: None,
+                probe: |_| {
+                    Some(DiskSpace {
+                        total_mib: 100_000,
+                        free_mib: 90_000,
+                    })
+                },
+            },
+            memory: MemoryLimits {
+                budget_mib: 4096,
+                floor_mib: 0,
+                probe: || None,
+                own: |_| None,
+            },
             spaces: SpacesConfig::default(),
         }
     }
@@ -133,11 +154,9 @@ impl Daemon {
             templates: Templates::find(&images, &images.join("guest.cpio")).unwrap(),
             vcpus: 1,
             ram_mib: 512,
-            memory: MemoryLimits {
-                budget_mib: 4096,
-                floor_mib: 0,
-                probe: || None,
-            },
+            memory: setup.memory,
+            disk: setup.disk,
+            vm_limits: false,
             pools: setup.pools,
             boots_at_once: 2,
             runs_per_sandbox: 4,
@@ -152,6 +171,7 @@ impl Daemon {
             },
             address: ([127, 0, 0, 1], 0).into(),
             tenants: setup.tenants,
+            webhooks: setup.webhooks,
             spaces: setup.spaces,
             timing: setup.timing,
         };

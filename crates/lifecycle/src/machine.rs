@@ -318,6 +318,11 @@ impl Machine {
         !self.is_used() && self.end(reason)
     }
 
+    /// Begins the end unless it is just being frozen, which is what its client wants to keep: true when it does.
+    pub fn end_unless_freezing(&mut self, reason: EndReason) -> bool {
+        self.phase != Phase::Freezing && self.end(reason)
+    }
+
     /// Whether something is in progress that somebody waits for.
     #[must_use]
     pub fn is_used(&self) -> bool {

@@ -65,6 +65,16 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_MEMORY_BUDGET_MIB", value_name = "MIB")]
     pub memory_budget_mib: Option<u64>,
 
+    /// What stays free of the disk with --data-dir, in MiB: below it no sandboxes are made, and before that guests find
+    /// their disks full; a twentieth of the disk, 128 to 2048 MiB, unless given
+    #[arg(long, env = "PODFLARE_DISK_RESERVE_MIB", value_name = "MIB")]
+    pub disk_reserve_mib: Option<u64>,
+
+    /// Give each VM's process a control group with limits on memory and threads, where the host allows it; what that
+    /// costs a creation has not been measured yet
+    #[arg(long, env = "PODFLARE_VM_LIMITS", value_parser = BoolishValueParser::new())]
+    pub vm_limits: bool,
+
     /// VMs that may boot at the same time
     #[arg(long, env = "PODFLARE_BOOT_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub boot_concurrency: u32,
@@ -163,6 +173,16 @@ pub struct Options {
     /// Rows of the audit log that are kept of what tenants do
     #[arg(long, env = "PODFLARE_AUDIT_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "COUNT")]
     pub audit_rows: u64,
+
+    /// Networks or addresses that webhooks may go to although they are not public, or `none`; without it, where keys are
+    /// asked for, there are none, and otherwise they are this machine and private networks
+    #[arg(
+        long,
+        env = "PODFLARE_WEBHOOK_ALLOW",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub webhook_allow: Vec<String>,
 
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]

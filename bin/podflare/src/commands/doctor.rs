@@ -1,5 +1,7 @@
 //! `podflare doctor`: everything that can be wrong with this machine, each with its fix.
 
+mod headroom;
+
 use serde::Serialize;
 use softhost::{Check, CheckVerdict, DoctorInput, HostSetting, Limits, Settings};
 
@@ -70,6 +72,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut checks: Vec<Finding> = softhost::diagnose(&input).into_iter().map(Finding::of).collect();
     checks.push(Finding::of_linking(&binaries));
     checks.extend(Finding::of_store(context));
+    checks.extend(headroom::findings(context));
     steps.abandon();
     let ok = checks.iter().all(|check| check.verdict != FAIL);
     context.printer.show(&Report { ok, checks })?;

@@ -21,6 +21,7 @@ pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod usage;
 pub(crate) mod version;
+pub(crate) mod webhook;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Space(command) => space::dispatch(context, command),
         Command::Key(command) => key::dispatch(context, command),
         Command::Tenant(command) => tenant::dispatch(context, command),
+        Command::Webhook(command) => webhook::dispatch(context, command),
         Command::Usage(args) => usage::run(context, &args),
         Command::Audit(args) => audit::run(context, args),
         Command::Shell(args) => shell::run(context, args),

@@ -39,6 +39,7 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(roots, skip)| Request::Inventory(Inventory { roots, skip })),
         any::<Vec<Vec<u8>>>().prop_map(|paths| Request::Digests { paths }),
         Just(Request::Follow),
+        any::<u64>().prop_map(|leave_bytes| Request::Room { leave_bytes }),
     ]
 }
 
@@ -84,6 +85,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<Vec<Option<[u8; 32]>>>().prop_map(Reply::Digests),
         any::<u64>().prop_map(|bytes| Reply::Dropped { bytes }),
         any::<u64>().prop_map(|wall_clock_ns| Reply::Time { wall_clock_ns }),
+        any::<(u64, u64)>().prop_map(|(free_bytes, held_bytes)| {
+            Reply::Room(Room {
+                free_bytes,
+                held_bytes,
+            })
+        }),
         any::<(u64, u64)>().prop_map(|(stdout_bytes, stderr_bytes)| {
             Reply::Carried(Carried {
                 stdout_bytes,

@@ -36,13 +36,17 @@ fn tenant_name(field: &'static str, name: String) -> Result<String, InvalidReque
 }
 
 /// The values of a query by name; of a repeated one the last counts.
-fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = query.rsplit('&').filter_map(|pair| pair.split_once('='));
     let found = pairs.find(|(key, value)| *key == name && !value.is_empty());
     found.map(|(_, value)| value)
 }
 
-fn query_number(query: &str, name: &'static str, range: (u64, u64)) -> Result<Option<u64>, InvalidRequest> {
+pub(crate) fn query_number(
+    query: &str,
+    name: &'static str,
+    range: (u64, u64),
+) -> Result<Option<u64>, InvalidRequest> {
     let Some(text) = query_value(query, name) else {
         return Ok(None);
     };

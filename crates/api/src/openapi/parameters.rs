@@ -37,7 +37,7 @@ pub(super) enum QueryType {
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 8] = [
+const SEGMENTS: [(&str, &str, &str); 10] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
     ("space", "^spc_[0-9a-f]{32}$", "The space."),
     ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
@@ -48,6 +48,8 @@ const SEGMENTS: [(&str, &str, &str); 8] = [
     ),
     ("name", TENANT_NAME_PATTERN, "The tenant."),
     ("key", "^key_[0-9a-f]+$", "The `id` of the key."),
+    ("webhook", "^whk_[0-9a-f]{32}$", "The webhook."),
+    ("delivery", "^dlv_[0-9a-f]{32}$", "The delivery."),
     ("other", "^sbx_[0-9a-f]{32}$", "The sandbox to compare with."),
     (
         "winner",

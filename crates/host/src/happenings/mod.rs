@@ -10,10 +10,13 @@
 
 mod told;
 
+use std::sync::Arc;
+
 use lifecycle::{EndReason, Expiry};
 use pod_types::SandboxId;
 
 use crate::sandbox::Sandbox;
+use crate::webhooks::Webhooks;
 
 pub(crate) use told::Told;
 
@@ -46,8 +49,10 @@ pub(crate) enum Happening {
 }
 
 /// The way in. One for the whole host.
-#[derive(Debug, Default)]
-pub(crate) struct Happenings {}
+#[derive(Clone, Debug)]
+pub(crate) struct Happenings {
+    webhooks: Arc<Webhooks>,
+}
 
 impl Happening {
     /// How an end is told. Ends of which no client knew anything, and ends of what lives on under another VM, are not.
@@ -66,15 +71,23 @@ impl Happening {
 }
 
 impl Happenings {
+    pub(crate) fn new(webhooks: Arc<Webhooks>) -> Self {
+        Self { webhooks }
+    }
+
+    /// Waits for listeners that are far behind; not for long, and hardly ever at all. For those whose wish will lead to
+    /// more happenings.
+    pub(crate) async fn pace(&self) {
+        self.webhooks.pace().await;
+    }
+
     /// Tells what happened to a sandbox, under the id it has now.
     pub(crate) fn tell(&self, sandbox: &Sandbox, happening: Happening) {
         self.tell_as(sandbox.id(), sandbox, happening);
     }
 
     /// The same under the id that it had when it happened.
-    #[expect(clippy::unused_self, reason = "listeners come next")]
     pub(crate) fn tell_as(&self, id: SandboxId, sandbox: &Sandbox, happening: Happening) {
-        let told = Told::now(id, sandbox, happening);
-        tracing::trace!(?told, "told");
+        self.webhooks.tell(&Told::now(id, sandbox, happening));
     }
 }

@@ -8,7 +8,6 @@ use crate::clock;
 use crate::sandbox::Sandbox;
 
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "read by listeners")]
 pub(crate) struct Told {
     pub(crate) at_ms: u64,
     pub(crate) tenant: Tenant,

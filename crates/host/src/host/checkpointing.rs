@@ -214,6 +214,7 @@ impl Host {
             checkpoints: Arc::clone(&old.checkpoints),
         };
         let (new, mailbox) = self.draw_up(draft);
+        new.disk_room.unsure();
         let (idle, carried) = reached.split();
         new.be_born(vm.process.pid(), idle);
         let start = Start::Born(Box::new(vm));

@@ -151,6 +151,10 @@ impl Host {
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
+        self.disk
+            .admit()
+            .map_err(|full| CreateRefused::NoRoom(NoRoom::Disk(full)))?;
+        self.tools.happenings.pace().await;
         let slot = self.admit_one(&account)?;
         let _foreground = self.activity.foreground();
         let Some(nursery) = self.nursery_of(&spec) else {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use api::{ChangeRequest, FreezeCause};
-use lifecycle::{EndReason, Expiry, TooShort, Verdict, Wish};
+use lifecycle::{EndReason, Expiry, Moment, TooShort, Verdict, Wish};
 use pod_types::SandboxId;
 
 use super::Host;
@@ -12,6 +12,9 @@ use crate::events;
 use crate::happenings::Happening;
 use crate::lifetimes::Fate;
 use crate::sandbox::{Message, Sandbox, Terms, Title};
+
+/// When a sandbox whose time is over and that cannot end just now is looked at again.
+const AGAIN_MS: u64 = 500;
 
 /// Why the terms of a sandbox are not changed.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl Host {
             }
             let reason = EndReason::Expired(which);
             let closed = sandbox.advance(|machine| match which {
-                Expiry::Lifetime => machine.end(reason),
+                Expiry::Lifetime => machine.end_unless_freezing(reason),
                 Expiry::Idle => machine.end_unless_used(reason),
             });
             if closed {
@@ -84,8 +87,9 @@ impl Host {
             (title, closed)
         };
         if !closed {
-            // Somebody came at the last moment, or it ends already and is watched in vain.
-            return self.watch(sandbox);
+            // Somebody came at the last moment, or it is being frozen or ends already, which takes a moment.
+            let soon = Moment::from_ms(self.scheduler.uptime().now().ms() + AGAIN_MS);
+            return sandbox.set_alarm(Some(self.scheduler.set(soon, sandbox)));
         }
         let Title { id, terms } = title;
         let fate = Fate {

@@ -169,6 +169,10 @@ impl Host {
         if self.is_stopping() {
             return Err(ForkError::Stopping);
         }
+        self.disk
+            .admit()
+            .map_err(|full| ForkError::NoRoom(NoRoom::Disk(full)))?;
+        self.tools.happenings.pace().await;
         let _foreground = self.activity.foreground();
         let _ticket = parent.begin_fork().map_err(ForkError::Refused)?;
         let account = &parent.account;
@@ -228,6 +232,7 @@ impl Host {
             };
             let part = reservation.split(each_mib);
             let (sandbox, mailbox) = self.draw_up(draft);
+            sandbox.disk_room.inherit(&parent.disk_room);
             let (idle, carried) = heir.reached.split();
             sandbox.be_born(vm.process.pid(), idle);
             let start = Start::Born(Box::new(vm));

@@ -3,9 +3,11 @@
 mod activity;
 mod checkpointing;
 mod creation;
+mod disk_room;
 mod expiry;
 mod forking;
 mod freezing;
+mod headroom;
 mod keeping;
 mod marks;
 mod registry;
@@ -21,9 +23,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::{Capacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo, SandboxState};
+use api::{
+    Capacity, DiskCapacity, MemoryCapacity, PoolCapacity, RunCapacity, SandboxCounts, SandboxInfo,
+    SandboxState,
+};
 use lifecycle::EndReason;
-use pod_types::SandboxId;
+use pod_types::{ErrorChain, SandboxId};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -33,7 +38,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
-use crate::happenings::Happening;
+use crate::disk::{DiskWatch, Fullness};
+use crate::happenings::{Happening, Happenings};
 use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
@@ -43,7 +49,8 @@ use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::{Account, Tenants};
-use crate::vm::{Homes, Roster, VmmSpawner};
+use crate::vm::{Cgroups, Homes, Roster, VmmSpawner};
+use crate::webhooks::Webhooks;
 
 use registry::Registry;
 use usage::UsageCache;
@@ -69,6 +76,7 @@ pub struct Host {
     config: HostConfig,
     auth: Auth,
     tenants: Arc<Tenants>,
+    webhooks: Arc<Webhooks>,
     turns: Turns,
     data: DataDir,
     spaces: Arc<Spaces>,
@@ -76,6 +84,7 @@ pub struct Host {
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
     memory: Arc<MemoryWatch>,
+    disk: Arc<DiskWatch>,
     /// By the name of the template; empty when every sandbox is booted.
     nurseries: BTreeMap<String, Arc<Nursery>>,
     boots: Arc<Semaphore>,
@@ -87,6 +96,8 @@ pub struct Host {
     vms_made: AtomicU64,
     stopping: AtomicBool,
     usage: UsageCache,
+    /// Why VM processes have no limits of their own.
+    unlimited: Option<String>,
 }
 
 /// Tasks that nobody waits for. They end where they stand at shutdown.
@@ -106,6 +117,8 @@ pub enum OpenError {
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
     Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot read the webhooks")]
+    Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("refusing to start")]
     Auth(#[source] AuthConfigError),
 }
@@ -133,16 +146,24 @@ impl Host {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
         let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
-        let tenants = Tenants::open(store, config.tenants.clone(), &config.auth)
+        let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;
         let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
+        let allowed = config.webhooks.allowed(auth.is_open());
+        let webhooks = Webhooks::open(store, allowed, config.region.clone());
+        let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
         let roster = Roster::default();
         let tools = Tools {
             spawner,
             homes: Homes::new(data.vms().to_owned(), roster.clone()),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
-            happenings: Arc::default(),
+            happenings: Happenings::new(Arc::clone(&webhooks)),
+        };
+        let unlimited = if config.vm_limits {
+            limit_vms(&tools.homes)
+        } else {
+            Some("the setting vm_limits is off".to_owned())
         };
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
@@ -154,8 +175,10 @@ impl Host {
             turns: Turns::new(&config),
             auth,
             tenants,
+            webhooks,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
+            disk: DiskWatch::new(&config.data_dir, config.disk.probe, config.disk.reserve_mib),
             nurseries: BTreeMap::new(),
             boots: Arc::new(Semaphore::new(config.boots_at_once.max(1) as usize)),
             config,
@@ -171,10 +194,12 @@ impl Host {
             vms_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             usage: UsageCache::default(),
+            unlimited,
         };
         host.open_nurseries();
         let host = Arc::new(host);
         host.background.spawn(Self::guard_memory(Arc::downgrade(&host)));
+        host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
         host.background
             .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
@@ -232,6 +257,10 @@ impl Host {
         &self.tenants
     }
 
+    pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
+    }
+
     pub(crate) fn spaces(&self) -> &Arc<Spaces> {
         &self.spaces
     }
@@ -250,7 +279,9 @@ impl Host {
         HostState {
             capacity: self.capacity(None),
             pressure: self.memory.is_critical(),
+            disk_pressure: !matches!(self.disk.fullness(), Fullness::Well | Fullness::Between),
             doomed_homes: self.tools.homes.doomed(),
+            deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
     }
@@ -335,6 +366,11 @@ impl Host {
                 free_mib: budget_mib.saturating_sub(used_mib),
                 host_available_mib: (self.config.memory.probe)(),
             },
+            disk: self.disk.space().map(|(space, reserve_mib)| DiskCapacity {
+                total_mib: space.total_mib,
+                free_mib: space.free_mib,
+                reserve_mib,
+            }),
             sandboxes,
             execs: RunCapacity {
                 running: of.map_or(self.activity.runs(), |of| {
@@ -350,6 +386,8 @@ impl Host {
                 .names()
                 .map(|name| self.pool(name))
                 .collect(),
+            headroom: Vec::new(),
+            vms_unlimited: None,
             recent: None,
         }
     }
@@ -404,6 +442,8 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = storage::vm_processes(self.data.vms());
         }
+        // Sandboxes that ended just now have told so.
+        self.webhooks.close().await;
         self.tenants.close().await;
         if !processes_left.is_empty() {
             tracing::error!(pids = ?processes_left, "VM processes are left after shutdown; ending them");
@@ -419,6 +459,21 @@ impl Host {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts processes of VMs into control groups, or says why not.
+fn limit_vms(homes: &Homes) -> Option<String> {
+    match Cgroups::open() {
+        Ok(cgroups) => {
+            homes.limit_with(cgroups);
+            None
+        }
+        Err(error) => {
+            let why = ErrorChain(&error).to_string();
+            tracing::warn!(why, "VM processes have no limits of their own");
+            Some(why)
+        }
     }
 }
 

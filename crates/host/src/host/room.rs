@@ -7,15 +7,20 @@ use tokio::time::Instant;
 use super::Host;
 use super::turns::Line;
 use crate::budget::{OverBudget, Reservation};
-use crate::memory::{Pressure, TooLittle, private_mib};
+use crate::disk::DiskFull;
+use crate::memory::{Pressure, TooLittle};
 use crate::sandbox::Message;
 use crate::tenants::{Account, Turn, TurnRefused};
+
+/// What a VM needs to boot.
+const BOOT_MIB: u64 = 160;
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NoRoom {
     OverBudget(OverBudget),
     TooLittle(TooLittle),
+    Disk(DiskFull),
 }
 
 /// Why a call whose turn it was could not go on.
@@ -35,18 +40,20 @@ impl Host {
         mib: u64,
         account: &Account,
     ) -> Result<(Reservation, Turn), Unserved> {
-        let is_boot = matches!(line, Line::Boot);
+        // The budget has all of a booted VM's memory; what it needs at once the host must have, too: clones may have come
+        // to use more than they count for.
+        let at_once_mib = if matches!(line, Line::Boot) {
+            mib.min(BOOT_MIB)
+        } else {
+            mib
+        };
         if let Ok(reservation) = self.budget.take_now(mib)
-            && (is_boot || self.memory.admit(mib).is_ok())
+            && self.memory.admit(at_once_mib).is_ok()
         {
             return Ok((reservation, turn));
         }
         drop(turn);
-        let room = if is_boot {
-            self.room(mib, account).await
-        } else {
-            self.room_to_clone(mib, account).await
-        };
+        let room = self.room_now(mib, at_once_mib, account).await;
         let reservation = room.map_err(Unserved::NoRoom)?;
         let turn = self
             .turns
@@ -56,13 +63,13 @@ impl Host {
         Ok((reservation, turn))
     }
 
-    /// Room for clones that need so much in all at first. They share the rest, and may come to use more: the host's
-    /// available memory is what bounds that.
-    async fn room_to_clone(&self, mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
+    /// Room for VMs that count for so much, and need a part of it at once. Clones share the rest, and may come to use
+    /// more: the host's available memory is what bounds that.
+    async fn room_now(&self, mib: u64, at_once_mib: u64, account: &Account) -> Result<Reservation, NoRoom> {
         let reservation = self.room(mib, account).await?;
         let deadline = Instant::now() + self.config.timing.room_patience;
         loop {
-            match self.memory.admit(mib) {
+            match self.memory.admit(at_once_mib) {
                 Ok(()) => return Ok(reservation),
                 Err(refused)
                     if !self.squeeze()
@@ -76,7 +83,7 @@ impl Host {
         }
     }
 
-    /// Room for a VM that is booted, which may use all of its memory.
+    /// Room in the budget.
     ///
     /// A tenant with less than its share waits for what others give back, and gets it before them; others are told at
     /// once that there is none.
@@ -145,9 +152,10 @@ impl Host {
     /// Ends the sandbox that gives most back.
     async fn end_the_largest(&self) {
         let sandboxes: Vec<_> = self.registry().all().cloned().collect();
+        let own_mib = self.config.memory.own;
         let measured = tokio::task::spawn_blocking(move || {
             let sizes = sandboxes.into_iter().filter_map(|sandbox| {
-                let mib = private_mib(sandbox.vmm_pid()?)?;
+                let mib = own_mib(sandbox.vmm_pid()?)?;
                 Some((mib, sandbox))
             });
             sizes.max_by_key(|(mib, _)| *mib)

@@ -20,6 +20,9 @@ impl Deed {
         if matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
+        if let Some(rest) = path.strip_prefix("/v1/webhooks") {
+            return Some(Self::to_webhook(method, rest));
+        }
         if let Some(rest) = path.strip_prefix("/v1/spaces/") {
             return Self::of_space(method, rest);
         }
@@ -47,6 +50,17 @@ impl Deed {
             target: target.chars().take(64).collect(),
             detail: detail.map(|detail| detail.chars().take(64).collect()),
         })
+    }
+
+    /// `rest` is what comes after the collection's path.
+    fn to_webhook(method: &Method, rest: &str) -> Self {
+        let rest = rest.trim_start_matches('/');
+        let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
+        Self {
+            action: Action::Webhook,
+            target: id.chars().take(64).collect(),
+            detail: Some(format!("{method} {what}").trim().chars().take(64).collect()),
+        }
     }
 
     fn of_space(method: &Method, rest: &str) -> Option<Self> {
@@ -100,6 +114,8 @@ mod tests {
         assert_eq!(deed("POST", "/v1/sandboxes/x/exec"), Some((Action::Exec, None)));
         let merge = deed("POST", "/v1/sandboxes/x/merge_into/y");
         assert_eq!(merge, Some((Action::Merge, Some("y".to_owned()))));
+        let test = deed("POST", "/v1/webhooks/x/test");
+        assert_eq!(test, Some((Action::Webhook, Some("POST test".to_owned()))));
         assert_eq!(
             deed("PUT", "/v1/sandboxes/x/files"),
             Some((Action::Files, Some("PUT".to_owned())))
@@ -116,6 +132,7 @@ mod tests {
             ("POST", "/v1/sandboxes"),
             ("POST", "/v1/sandboxes/x/pty/p/input"),
             ("POST", "/v1/other"),
+            ("GET", "/v1/webhooks/x"),
         ] {
             assert_eq!(deed(method, path), None, "{method} {path}");
         }

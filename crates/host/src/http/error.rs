@@ -243,6 +243,12 @@ impl From<StoreError> for Failed {
 
 pub(super) fn no_capacity(no_room: NoRoom, hint: &'static str) -> ApiError {
     let over = match no_room {
+        NoRoom::Disk(full) => {
+            let (free, reserve) = (full.free_mib, full.reserve_mib);
+            let text = format!("disk full: the host has {free} MiB free and keeps {reserve} MiB for itself");
+            let error = ApiError::new(ErrorCode::NoCapacity, text).retry_after(NO_CAPACITY_RETRY_S);
+            return error.hint("delete sandboxes or files in them, or make room on the host's disk");
+        }
         NoRoom::OverBudget(over) => over,
         NoRoom::TooLittle(little) => {
             let (wanted, available, floor) = (little.wanted_mib, little.available_mib, little.floor_mib);

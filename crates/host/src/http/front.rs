@@ -22,7 +22,7 @@ use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
     admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
-    sandboxes, spaces, status, terminal_page, usage,
+    sandboxes, spaces, status, terminal_page, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -200,6 +200,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/spaces/{space}/resume", post(spaces::resume))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
+        .merge(webhooks::routes())
         .merge(admin::routes())
 }
 

@@ -34,6 +34,7 @@ mod stall;
 mod status;
 mod terminal_page;
 mod usage;
+mod webhooks;
 
 pub use front::Api;
 pub use server::{serve, serve_metrics};

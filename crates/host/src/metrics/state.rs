@@ -12,8 +12,12 @@ pub(crate) struct HostState {
     pub(crate) capacity: Capacity,
     /// So little memory is left that VMs are ended.
     pub(crate) pressure: bool,
+    /// So little room is left on the disk that guests may not use all of theirs.
+    pub(crate) disk_pressure: bool,
     /// Directories of VMs that are to be removed.
     pub(crate) doomed_homes: u64,
+    /// Deliveries of webhooks that wait to be made.
+    pub(crate) deliveries: u64,
     /// Tasks of the runtime.
     pub(crate) tasks: u64,
 }
@@ -27,6 +31,10 @@ impl HostState {
         self.memory(families);
         let tasks = families.gauge("runtime_tasks", "Tasks of the daemon's runtime");
         tasks.set(whole(self.tasks));
+        let help = "Deliveries of webhooks that wait to be sent, or sent again";
+        families
+            .gauge("webhook_deliveries_pending", help)
+            .set(whole(self.deliveries));
         for pool in Pool::ALL {
             pool.register(families, &self.capacity.pools);
         }
@@ -82,6 +90,27 @@ impl HostState {
                 families.gauge(name, help).set(whole(mib.saturating_mul(MIB)));
             }
         }
+        if let Some(disk) = &self.capacity.disk {
+            let sizes = [
+                (
+                    "disk_free_bytes",
+                    "Room on the file system with the sandboxes' disks",
+                    disk.free_mib,
+                ),
+                (
+                    "disk_reserve_bytes",
+                    "What of it is not for sandboxes",
+                    disk.reserve_mib,
+                ),
+            ];
+            for (name, help, mib) in sizes {
+                families.gauge(name, help).set(whole(mib.saturating_mul(MIB)));
+            }
+        }
+        let help = "1 while so little room is left on the host's disk that guests may not use all of theirs";
+        families
+            .gauge("disk_pressure", help)
+            .set(i64::from(self.disk_pressure));
         let help = "1 while so little of the host's memory is left that VMs are ended for it";
         families
             .gauge("memory_pressure", help)

@@ -139,6 +139,7 @@ async fn steps(
         .map_err(CreateError::Spawn)?;
     let process = process.insert(Process::new(new, plan.tools.homes.roster()));
     sandbox.vmm_pid.store(process.pid(), Ordering::Relaxed);
+    plan.home.admit(process.pid());
     let shape = Shape {
         vcpus: sandbox.spec.vcpus,
         ram_mib: sandbox.spec.ram_mib,

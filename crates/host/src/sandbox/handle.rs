@@ -14,6 +14,7 @@ use pod_types::SandboxId;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::allowance::{Allowance, Word};
+use super::disk_room::DiskRoom;
 use super::owner::Message;
 use super::tally::Tally;
 use super::uses::Uses;
@@ -127,6 +128,8 @@ pub(crate) struct Sandbox {
     alarm: Mutex<Option<Alarm<Self>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tally: Tally,
+    /// What its agent was last told to leave free of its disk.
+    pub(crate) disk_room: DiskRoom,
     allowance: Allowance,
 }
 
@@ -143,6 +146,7 @@ pub(crate) struct ForkTicket {
 
 impl Sandbox {
     pub(crate) fn new(beginning: Beginning) -> Self {
+        let source = beginning.origin.source;
         Self {
             tenant: beginning.account.tenant(),
             account: beginning.account,
@@ -166,6 +170,7 @@ impl Sandbox {
             alarm: Mutex::default(),
             metrics: beginning.metrics,
             tally: Tally::default(),
+            disk_room: DiskRoom::of(source),
             allowance: Allowance::default(),
         }
     }

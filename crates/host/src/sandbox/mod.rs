@@ -2,6 +2,7 @@
 
 mod allowance;
 mod birth;
+mod disk_room;
 mod handle;
 mod owner;
 mod run;

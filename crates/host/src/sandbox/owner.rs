@@ -49,7 +49,7 @@ pub(crate) struct Tools {
     pub(crate) homes: Arc<Homes>,
     pub(crate) reaper: Reaper,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) happenings: Arc<Happenings>,
+    pub(crate) happenings: Happenings,
 }
 
 /// All that the task needs.
@@ -92,7 +92,8 @@ impl Owner {
             Start::Boot(birth) => birth.boot(&sandbox, &mut mailbox).await,
             Start::Born(vm) => Ok(*vm),
         };
-        if up.is_ok() {
+        if let Ok(vm) = &up {
+            vm.home.limit(sandbox.spec.ram_mib);
             announce(&sandbox, request);
         }
         let (reason, remains) = match up {

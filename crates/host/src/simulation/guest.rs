@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent_proto::files::FileRequest;
 use agent_proto::{
     Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
-    Request, VERSION, Welcome,
+    Request, Room, VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,6 +95,16 @@ impl Guest {
                 Request::Clock { .. } => {
                     self.memory.lock().unwrap().clocks += 1;
                     vec![the_time()]
+                }
+                Request::Room { leave_bytes } => {
+                    self.simulation
+                        .seen
+                        .leave_bytes
+                        .store(leave_bytes, Ordering::SeqCst);
+                    vec![Reply::Room(Room {
+                        free_bytes: leave_bytes,
+                        held_bytes: 0,
+                    })]
                 }
                 Request::Ping | Request::PowerOff => vec![Reply::Done],
                 Request::Inventory(_) => self.inventory(),

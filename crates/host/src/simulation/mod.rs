@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -87,6 +87,8 @@ pub(crate) struct Seen {
     pub(crate) boots: AtomicU32,
     pub(crate) clones: AtomicU32,
     pub(crate) snapshots: AtomicU32,
+    /// What a guest was last told to leave free of its disk.
+    pub(crate) leave_bytes: AtomicU64,
     pub(crate) freezes: AtomicU32,
     pub(crate) thaws: AtomicU32,
     pub(crate) configs: Mutex<Vec<VmConfig>>,

@@ -11,6 +11,7 @@
 //! deleted or repaired: its owner has to decide.
 
 mod audit;
+mod deliveries;
 mod error;
 mod keys;
 mod open;
@@ -19,14 +20,17 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod webhooks;
 mod worker;
 
 pub(crate) use audit::{AuditFilter, AuditRow, Retention};
+pub(crate) use deliveries::{AttemptRow, DeliveryRow, Outcome, PENDING};
 pub(crate) use error::StoreError;
 pub(crate) use keys::KeyRow;
 pub use open::StoreOpenError;
 pub(crate) use tenants::{NewTenant, TenantRow};
 pub(crate) use usage::{UsageDelta, UsageRow};
+pub(crate) use webhooks::HookRow;
 pub(crate) use worker::{CheckReport, Store};
 
 /// The store's one connection, lent to a job.

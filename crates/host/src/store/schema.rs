@@ -9,9 +9,9 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i64 = 0x5064_466c;
 
 /// What this version expects in `user_version`: the number of steps.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
-const STEPS: [&str; 1] = [TENANTS];
+const STEPS: [&str; 2] = [TENANTS, WEBHOOKS];
 
 /// Times are milliseconds since the Unix epoch. Usage and audit rows outlive their tenants and keys, so they refer to
 /// them without a constraint. A tenant's number is never given to another.
@@ -62,6 +62,55 @@ CREATE TABLE audit (
     detail TEXT
 ) STRICT;
 CREATE INDEX audit_by_time ON audit (at_ms);
+";
+
+/// Secrets are kept as they are: signing needs them. A delivery's number gives the order in which things happened; the
+/// numbers of those that are pending are looked up by webhook and time, and by webhook and sandbox.
+const WEBHOOKS: &str = "
+CREATE TABLE webhooks (
+    id TEXT PRIMARY KEY,
+    tenant_id INTEGER NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    url TEXT NOT NULL,
+    events TEXT NOT NULL,
+    description TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    old_secret TEXT,
+    old_secret_until_ms INTEGER,
+    enabled INTEGER NOT NULL,
+    disabled_reason TEXT,
+    created_at_ms INTEGER NOT NULL,
+    failing_since_ms INTEGER,
+    last_success_ms INTEGER
+) STRICT;
+CREATE INDEX webhooks_by_tenant ON webhooks (tenant_id);
+
+CREATE TABLE deliveries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    webhook_id TEXT NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
+    sandbox TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    next_ms INTEGER NOT NULL,
+    replay_of TEXT
+) STRICT;
+CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, number);
+CREATE INDEX deliveries_due ON deliveries (webhook_id, next_ms, number) WHERE state = 'pending';
+CREATE INDEX deliveries_in_order ON deliveries (webhook_id, sandbox, number) WHERE state = 'pending';
+
+CREATE TABLE attempts (
+    delivery INTEGER NOT NULL REFERENCES deliveries (number) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    status INTEGER,
+    error TEXT,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (delivery, attempt)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Takes the steps that are missing.

@@ -93,6 +93,8 @@ pub(crate) async fn clone_vm(
         }
         let process = spawner.watch(pid, parent).map_err(CloneError::Watch)?;
         let process = Process::new(process, homes.roster());
+        // It is its parent's child, and the kernel has said so.
+        home.admit(pid);
         let control = Control::connect_now(&home.files.control_socket())
             .await
             .map_err(CloneError::Reach)?;

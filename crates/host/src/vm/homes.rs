@@ -10,12 +10,13 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::cgroups::{Cgroups, Group};
 use super::files::VmFiles;
 use super::roster::{Roster, Ticket};
 use crate::storage::make_private;
@@ -38,13 +39,15 @@ pub(crate) struct Homes {
     next: AtomicU64,
     stock: Mutex<Stock>,
     taken: Notify,
+    /// Where processes of VMs are limited, if the host allows it.
+    cgroups: OnceLock<Cgroups>,
     removals: mpsc::Sender<Doomed>,
     /// Directories that wait to be removed.
     doomed: Arc<AtomicU64>,
 }
 
-/// A directory to be removed, and its place on the roster.
-type Doomed = (PathBuf, Ticket<OsString>);
+/// A directory to be removed with its control group, and its place on the roster.
+type Doomed = (PathBuf, Option<Arc<Group>>, Ticket<OsString>);
 
 #[derive(Default)]
 struct Stock {
@@ -57,6 +60,7 @@ struct Stock {
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) files: VmFiles,
+    group: Option<Arc<Group>>,
     ticket: Option<Ticket<OsString>>,
     removals: mpsc::Sender<Doomed>,
     doomed: Arc<AtomicU64>,
@@ -97,9 +101,15 @@ impl Homes {
             next: AtomicU64::new(1),
             stock: Mutex::default(),
             taken: Notify::new(),
+            cgroups: OnceLock::new(),
             removals,
             doomed,
         })
+    }
+
+    /// From now on processes of VMs are limited.
+    pub(crate) fn limit_with(&self, cgroups: Cgroups) {
+        drop(self.cgroups.set(cgroups));
     }
 
     /// Directories that wait to be removed, or are being removed.
@@ -115,8 +125,14 @@ impl Homes {
     pub(crate) fn empty(&self) -> io::Result<Home> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let dir = self.vms.join(&name);
+        let group = self.cgroups.get().and_then(|cgroups| {
+            let made = cgroups.group(&name);
+            made.inspect_err(|error| tracing::warn!(%error, "cannot make a VM's control group"))
+                .ok()
+        });
         let home = Home {
             files: VmFiles { dir: dir.clone() },
+            group: group.map(Arc::new),
             ticket: Some(self.roster.add_dir(name.into())),
             removals: self.removals.clone(),
             doomed: Arc::clone(&self.doomed),
@@ -222,11 +238,37 @@ impl Homes {
     }
 }
 
+impl Home {
+    /// Limits the process of this VM from now on. One system call; a VM is not worth less without it.
+    pub(crate) fn admit(&self, pid: u32) {
+        if let Some(group) = &self.group
+            && let Err(error) = group.admit(pid)
+        {
+            tracing::warn!(pid, %error, "cannot limit a VM's process");
+        }
+    }
+
+    /// How much memory its guest has. Nobody waits for it.
+    pub(crate) fn limit(&self, ram_mib: u32) {
+        if let Some(group) = self.group.clone() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = group.limit(ram_mib) {
+                    tracing::warn!(%error, "cannot limit a VM's memory");
+                }
+            });
+        }
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             // Fails only when the thread could not be started, which was said.
-            if self.removals.send((self.files.dir.clone(), ticket)).is_ok() {
+            if self
+                .removals
+                .send((self.files.dir.clone(), self.group.take(), ticket))
+                .is_ok()
+            {
                 self.doomed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -234,7 +276,7 @@ impl Drop for Home {
 }
 
 /// The ticket is given back after the directory is gone.
-fn remove((dir, ticket): Doomed) {
+fn remove((dir, group, ticket): Doomed) {
     for attempt in 1..=REMOVE_TRIES {
         match fs::remove_dir_all(&dir) {
             Ok(()) => break,
@@ -248,7 +290,26 @@ fn remove((dir, ticket): Doomed) {
             }
         }
     }
+    if let Some(group) = group {
+        leave(&group);
+    }
     drop(ticket);
+}
+
+/// A process that was just killed is in its group until the kernel has taken it back.
+fn leave(group: &Group) {
+    for attempt in 1..=REMOVE_TRIES {
+        match group.remove() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < REMOVE_TRIES => {
+                thread::sleep(REMOVE_PAUSE);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove a VM's control group");
+                return;
+            }
+            Ok(()) => return,
+        }
+    }
 }
 
 fn new_file(path: &Path) -> io::Result<File> {

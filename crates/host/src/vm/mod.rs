@@ -4,6 +4,7 @@
 //! restores it from a snapshot, or a VM that exists makes a [clone](clones) of itself. From then on they are the same.
 
 mod boot;
+mod cgroups;
 mod clones;
 mod control;
 mod death;
@@ -18,6 +19,7 @@ mod roster;
 pub use process::{Code, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
+pub(crate) use cgroups::Cgroups;
 pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
 pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};

@@ -188,8 +188,9 @@ fn a_sandbox_that_is_frozen_accepts_nothing_and_goes_on_when_it_was_not() {
     assert_eq!(ready.may_yield_to(&machine), Err(MergeRefused::Freezing));
     assert!(machine.not_frozen());
     machine.begin_run().unwrap();
-    // Deleted while it was being frozen.
+    // Its time runs out, and it is deleted, while it is being frozen.
     machine.begin_freeze().unwrap();
+    assert!(!machine.end_unless_freezing(EndReason::Expired(Expiry::Lifetime)));
     assert!(machine.end(EndReason::Deleted));
     assert!(!machine.not_frozen());
 }

@@ -12,16 +12,18 @@ mod sandboxes;
 mod spaces;
 mod status;
 mod usage;
+mod webhooks;
 
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 11] = [
+pub(super) const TAGS: [(&str, &str); 12] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
+    ("webhooks", "Being told what happens to sandboxes."),
     ("spaces", "Sandboxes on disk: freezing them, and going on."),
     (
         "checkpoints",
@@ -45,6 +47,7 @@ pub fn operations() -> Vec<Operation> {
         ptys::operations(),
         files::operations(),
         forks::operations(),
+        webhooks::operations(),
         spaces::operations(),
         checkpoints::operations(),
         usage::operations(),

@@ -41,6 +41,8 @@ pub(super) async fn store(State(host): State<Arc<Host>>) -> Result<Json<StoreRep
 pub(super) async fn capacity(State(host): State<Arc<Host>>) -> Json<Capacity> {
     Json(Capacity {
         recent: Some(host.metrics().recent.show()),
+        headroom: host.headroom().await,
+        vms_unlimited: host.vms_unlimited(),
         ..host.capacity(None)
     })
 }

@@ -72,5 +72,6 @@ pub(super) async fn remove(
         host.delete_all(account.tenant()).await;
     }
     host.tenants().remove_tenant(&account, Some(remote)).await?;
+    host.webhooks().forget(account.tenant());
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,86 @@
+"""A host whose disk fills up: guests find theirs full in time, nothing breaks, and all is well when there is room."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from podflare import Sandbox
+
+from support.cli import Cli
+from support.waiting import wait_until
+
+LEFT_MIB = 120
+"""What is left above the reserve; a guest may use a fourth of it at first, and of what is left then again."""
+
+TOO_MUCH_BYTES = 48 << 20
+
+KEEP = """
+import hashlib, os, sqlite3
+
+content = os.urandom(8 << 20)
+with open("/root/keep", "wb") as out:
+    out.write(content)
+    out.flush()
+    os.fsync(out.fileno())
+digest = hashlib.sha256(content).hexdigest()
+database = sqlite3.connect("/root/keep.db")
+database.execute("create table t (n integer)")
+database.commit()
+"""
+
+FILL = """
+import errno, os
+
+written, out = 0, os.open("/root/filler", os.O_WRONLY | os.O_CREAT)
+piece = os.urandom(1 << 20)
+try:
+    while written < 1024:
+        os.write(out, piece)
+        os.fsync(out)
+        written += 1
+except OSError as error:
+    print(errno.errorcode[error.errno], written)
+"""
+
+STILL_WELL = """
+database.execute("insert into t values (1)")
+database.commit()
+same = hashlib.sha256(open("/root/keep", "rb").read()).hexdigest() == digest
+print(same, database.execute("pragma integrity_check").fetchone()[0])
+"""
+
+
+@pytest.fixture
+def crowded(http: httpx.Client, cli: Cli) -> Iterator[None]:
+    """The host's disk is nearly full. Reserving room writes nothing, so this takes no time."""
+    disk = http.get("/v1/capacity").json()["disk"]
+    filler = disk["free_mib"] - disk["reserve_mib"] - LEFT_MIB
+    cli.machine("fallocate", "-l", str(filler << 20), "/state/filler").expect()
+    try:
+        yield
+    finally:
+        cli.machine("rm", "-f", "/state/filler").expect()
+
+
+def free_mib(sandbox: Sandbox) -> int:
+    return int(sandbox.run_code("import os; s = os.statvfs('/'); print(s.f_bfree * s.f_frsize >> 20)").stdout)
+
+
+def test_guests_find_their_disks_full_before_the_host_s_is(
+    http: httpx.Client, cli: Cli, fresh: Sandbox, request: pytest.FixtureRequest
+) -> None:
+    assert fresh.run_code(KEEP).ok
+    request.getfixturevalue("crowded")
+    wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2, 30)
+    outcome, written = fresh.run_code(FILL).stdout.split()
+    assert outcome == "ENOSPC" and int(written) <= LEFT_MIB
+    refused = http.put(f"/v1/sandboxes/{fresh.id}/files", params={"path": "/root/more"}, content=bytes(TOO_MUCH_BYTES))
+    assert (refused.status_code, refused.json()["code"]) == (409, "disk_full"), refused.text
+    disk = http.get("/v1/capacity").json()["disk"]
+    assert disk["free_mib"] >= disk["reserve_mib"] // 2
+    complaints = fresh.run_code("dmesg | grep -ciE 'i/o error|ext4-fs (error|warning)' || true", language="bash")
+    assert complaints.stdout.strip() == "0", complaints.stdout
+    cli.machine("rm", "-f", "/state/filler").expect()
+    wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB, 30)
+    assert fresh.run_code("os.unlink('/root/filler')").ok
+    assert fresh.run_code(STILL_WELL).stdout == "True ok"

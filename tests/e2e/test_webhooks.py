@@ -1,0 +1,90 @@
+"""Webhooks: from the official client's calls to a receiver that verifies the signature."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from podflare import Sandbox
+
+from support.cli import Cli
+from support.family import forked
+from support.receiver import Receiver
+from support.waiting import wait_until
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as listening:
+        yield listening
+
+
+@pytest.fixture
+def address(cli: Cli) -> str:
+    """Where the host reaches this machine's loopback: a software host is a machine of its own."""
+    kind = cli.run("status", "--json").expect().json().get("kind")
+    return "127.0.0.1" if kind == "hardware" else "10.0.2.2"
+
+
+def test_what_happens_is_told_once_in_order_and_signed(
+    url: str, http: httpx.Client, cli: Cli, receiver: Receiver, address: str
+) -> None:
+    made = cli.run("webhook", "create", f"http://{address}:{receiver.port}/hook", "--json").expect().json()
+    hook, secret = made["id"], made["secret"]
+    try:
+        tested = cli.run("webhook", "test", hook).expect().stdout
+        assert "is delivered" in tested and "thanks" in tested
+        with Sandbox(host=url) as parent:
+            with forked(parent, 1) as (child,):
+                ids = parent.id, child.id
+                parent.merge_into(child)
+            receiver.wait_for(ids[0], "sandbox.created")
+            receiver.wait_for(ids[1], "sandbox.forked", "sandbox.merged")
+        receiver.wait_for(ids[0], "sandbox.created", "sandbox.destroyed")
+        assert all(delivery.is_signed_with(secret) for delivery in receiver.deliveries)
+        assert not any(delivery.is_signed_with("whsec_AAAA") for delivery in receiver.deliveries)
+        assert len({delivery.headers["webhook-id"] for delivery in receiver.deliveries}) == len(receiver.deliveries)
+        log = cli.run("webhook", "deliveries", hook, "--json").expect().json()["deliveries"]
+        assert {delivery["state"] for delivery in log} == {"delivered"}
+        again = cli.run("webhook", "replay", hook, log[0]["id"], "--json").expect().json()
+        wait_until(
+            "the replay to come",
+            lambda: receiver.deliveries[-1].payload["id"] == again["payload"]["id"] == log[0]["payload"]["id"],
+            30,
+        )
+        rotated = cli.run("webhook", "rotate", hook, "--json").expect().json()
+        cli.run("webhook", "test", hook).expect()
+        last = receiver.deliveries[-1]
+        assert last.is_signed_with(secret) and last.is_signed_with(rotated["secret"])
+    finally:
+        cli.run("webhook", "rm", hook).expect()
+    assert http.get(f"/v1/webhooks/{hook}").status_code == 404
+
+
+def test_a_receiver_that_fails_gets_it_again(
+    url: str, http: httpx.Client, receiver: Receiver, address: str
+) -> None:
+    receiver.status = 503
+    body = {"url": f"http://{address}:{receiver.port}/", "events": ["sandbox.created", "sandbox.destroyed"]}
+    hook = http.post("/v1/webhooks", json=body).json()
+    path = f"/v1/webhooks/{hook['id']}"
+    try:
+        with Sandbox(host=url) as sandbox:
+            receiver.wait_for(sandbox.id, "sandbox.created")
+        wait_until("it to be shown as failing", lambda: "failing_since_ms" in http.get(path).json(), 30)
+        receiver.status = 200
+        receiver.wait_for(sandbox.id, "sandbox.created", "sandbox.created", "sandbox.destroyed")
+        wait_until("nothing to be pending", lambda: http.get(path).json()["pending"] == 0, 30)
+        assert "failing_since_ms" not in http.get(path).json()
+    finally:
+        assert http.delete(path).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "url_of_receiver",
+    ["http://169.254.169.254/latest/meta-data", "http://[fe80::1]/", "https://me:secret@example.com/", "ftp://example.com/"],
+)
+def test_what_must_not_be_sent_to_is_refused(http: httpx.Client, url_of_receiver: str) -> None:
+    refused = http.post("/v1/webhooks", json={"url": url_of_receiver})
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["code"] == "invalid_field"
+    assert refused.json()["error"].startswith("url: ")
