@@ -114,6 +114,8 @@ const REQUESTS: [Request; 18] = [
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
     ("CreateRequest", |body| CreateRequest::parse(body).is_ok()),
     ("ExecRequest", |body| ExecRequest::parse(body).is_ok()),
+    ("FreezeRequest", |body| FreezeRequest::parse(body).is_ok()),
+    ("ResumeRequest", |body| ResumeRequest::parse(body).is_ok()),
     ("ForkRequest", |body| ForkRequest::parse(body).is_ok()),
     ("PtyCreateRequest", |body| PtyCreateRequest::parse(body).is_ok()),
     ("PtyInputRequest", |body| PtyInputRequest::parse(body).is_ok()),

@@ -337,3 +337,51 @@ async fn a_sandbox_from_the_pool_is_frozen_like_any_other() {
     assert_eq!(client::get(daemon.address, &space).await.status, 404);
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn an_idle_persistent_sandbox_is_frozen_and_woken_under_its_id() {
+    let daemon = Daemon::with(Setup {
+        spaces: crate::SpacesConfig {
+            wake: true,
+            ..crate::SpacesConfig::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    let body = r#"{"persistent":true,"idle_timeout_seconds":1}"#;
+    let created = daemon.post("/v1/sandboxes", body).await.json();
+    let sandbox = format!("/v1/sandboxes/{}", created["id"].as_str().unwrap());
+    daemon.run(&sandbox, "keep here").await;
+    eventually("it is a space", || daemon.host.spaces().sizes(None).0 == 1).await;
+    let spaces = daemon.get("/v1/spaces").await.json();
+    assert_eq!(spaces["spaces"][0]["cause"], "idle");
+    assert_eq!(daemon.says(&sandbox, "kept").await, "here");
+    let shown = daemon.get(&sandbox).await.json();
+    assert_eq!(
+        (&shown["source"], &shown["persistent"]),
+        (&"space".into(), &true.into())
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn persistent_sandboxes_are_frozen_when_the_host_stops() {
+    let daemon = Daemon::start().await;
+    let simulation = daemon.simulation.clone();
+    let created = daemon
+        .post("/v1/sandboxes", r#"{"persistent":true}"#)
+        .await
+        .json();
+    let sandbox = format!("/v1/sandboxes/{}", created["id"].as_str().unwrap());
+    daemon.run(&sandbox, "keep here").await;
+    daemon.sandbox().await;
+    let (report, dir) = daemon.end().await;
+    assert_eq!((report.frozen, report.sandboxes), (1, 1));
+    let daemon = Daemon::open(Setup::default(), simulation, dir).await;
+    let spaces = daemon.get("/v1/spaces").await.json();
+    assert_eq!(spaces["spaces"][0]["cause"], "shutdown");
+    let space = format!("/v1/spaces/{}", spaces["spaces"][0]["id"].as_str().unwrap());
+    let resumed = daemon.resume(&space, "").await;
+    assert_eq!(daemon.says(&resumed, "kept").await, "here");
+    daemon.stop().await;
+}
