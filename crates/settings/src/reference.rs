@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 20] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
