@@ -61,6 +61,7 @@ impl Agent {
     /// Runs code and returns what it printed.
     pub(crate) fn run(&mut self, language: Language, code: &str) -> String {
         self.send(&Request::Exec(ExecRequest {
+            run: 1,
             language,
             timeout_ms: None,
             traceparent: None,

@@ -108,7 +108,7 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 18] = [
+const REQUESTS: [Request; 20] = [
     ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
     ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
