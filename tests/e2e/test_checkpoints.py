@@ -36,19 +36,19 @@ counter = subprocess.Popen(['sh', '-c', 'n=0; while sleep 0.2; do n=$((n+1)); ec
 def test_undo_restores_files_variables_and_processes_under_the_same_id_twice(
     http: httpx.Client, fresh: Sandbox, machine: Machine
 ) -> None:
-    fresh.run_code("import os; os.makedirs('/root/work/deep'); open('/root/work/deep/a', 'w').write('precious')")
-    fresh.run_code("x = [1, 2]; held = open('/root/work/deep/a')\n" + COUNTER)
+    fresh.run_code("import os; os.makedirs('/root/desk/deep'); open('/root/desk/deep/a', 'w').write('precious')")
+    fresh.run_code("x = [1, 2]; held = open('/root/desk/deep/a')\n" + COUNTER)
     hostname = fresh.run_code("hostname", language="bash").stdout
     made = checkpoint(http, fresh, "before")
     old = pid_of(http, fresh)
     for _ in range(2):
-        fresh.run_code("rm -rf /root/work; sync", language="bash")
+        fresh.run_code("rm -rf /root/desk; sync", language="bash")
         fresh.run_code("x.append(3); held.close(); counter.kill(); counter.wait()")
         answer = roll_back(http, fresh)
         assert answer.json()["checkpoint"]["id"] == made["id"]
         assert "identity;dur=" in answer.headers["server-timing"]
         assert fresh.run_code("print(x, held.read(), counter.poll())").stdout == "[1, 2] precious None"
-        assert fresh.run_code("cat /root/work/deep/a; echo; hostname", language="bash").stdout == f"precious\n{hostname}"
+        assert fresh.run_code("cat /root/desk/deep/a; echo; hostname", language="bash").stdout == f"precious\n{hostname}"
         # The background process goes on counting, in both.
         seen = fresh.run_code("a = int(open('/tmp/count').read()); print(a)").stdout
         wait_until("it counts on", lambda: int(fresh.run_code("print(open('/tmp/count').read())").stdout) > int(seen), 20)
@@ -128,4 +128,4 @@ def test_the_command_line_keeps_goes_back_and_draws(cli: Cli, fresh: Sandbox) ->
     assert cli.run("sandbox", "rollback", fresh.id).expect(0).stdout == "mark\n"
     assert fresh.run_code("print(v)").stdout == "old"
     cli.run("sandbox", "checkpoints", fresh.id, "--rm", "mark").expect(0)
-    assert cli.run("sandbox", "rollback", fresh.id).status != 0
+    assert "no checkpoints" in cli.run("sandbox", "rollback", fresh.id).expect(1).stderr

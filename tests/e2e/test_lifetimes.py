@@ -33,17 +33,17 @@ def test_idle_reaps_and_nothing_raises_at_the_end_of_the_block(url: str, http: h
 
 
 def test_runs_and_terminals_put_the_idle_time_off(url: str, http: httpx.Client) -> None:
-    with Sandbox(host=url, idle_timeout_seconds=6) as box:
+    with Sandbox(host=url, idle_timeout_seconds=5) as box:
         # A silent run, for longer than the idle time.
-        assert box.run_code("import time; time.sleep(9); print('done')").stdout == "done"
+        assert box.run_code("import time; time.sleep(7); print('done')").stdout == "done"
         terminal, output = opened(box, "while sleep 1; do echo tick; done")
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + 8
         while time.monotonic() < deadline:
             output.wait_for("tick")
             time.sleep(1)
         assert box.run_code("print('alive')").stdout == "alive"
         info = http.get(f"/v1/sandboxes/{box.id}").json()
-        assert info["idle_expires_at_ms"] <= info["last_active_at_ms"] + 6000
+        assert info["idle_expires_at_ms"] <= info["last_active_at_ms"] + 5000
         terminal.kill()
         # Looking is no use.
         wait_until("it is gone though somebody looks", lambda: gone(http, box.id), END_SECONDS, every=1)

@@ -318,7 +318,7 @@ impl Machine {
         !self.is_used() && self.end(reason)
     }
 
-    /// Begins the end unless it is just being frozen, which is what its client wants to keep: true when it does.
+    /// Begins the end, used or not, but for one that is being frozen: whoever keeps it comes first.
     pub fn end_unless_freezing(&mut self, reason: EndReason) -> bool {
         self.phase != Phase::Freezing && self.end(reason)
     }

@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use super::schemas::Schemas;
 use super::{document, operations, parameters};
 use crate::{
-    ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, NewKeyRequest,
-    NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest, RollbackRequest,
-    RotateRequest, SetTenantRequest, WebhookChange, WebhookRequest,
+    ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, FreezeRequest,
+    NewKeyRequest, NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest,
+    ResumeRequest, RollbackRequest, RotateRequest, SetTenantRequest, WebhookChange, WebhookRequest,
 };
 use judge::accepts;
 
@@ -108,7 +108,7 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 16] = [
+const REQUESTS: [Request; 18] = [
     ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
     ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
@@ -123,6 +123,8 @@ const REQUESTS: [Request; 16] = [
     ("SetTenantRequest", |body| SetTenantRequest::parse(body).is_ok()),
     ("NewKeyRequest", |body| NewKeyRequest::parse(body).is_ok()),
     ("RotateRequest", |body| RotateRequest::parse(body).is_ok()),
+    ("FreezeRequest", |body| FreezeRequest::parse(body).is_ok()),
+    ("ResumeRequest", |body| ResumeRequest::parse(body).is_ok()),
     ("WebhookRequest", |body| WebhookRequest::parse(body).is_ok()),
     ("WebhookChange", |body| WebhookChange::parse(body).is_ok()),
 ];

@@ -351,7 +351,7 @@ impl Host {
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),
-            born: self.scheduler.uptime().now(),
+            born_ms: self.scheduler.uptime().now().ms(),
             timeout_seconds: limits.lifetime_s(request.timeout_seconds),
             idle_timeout_seconds: limits.idle_s(request.idle_timeout_seconds),
             persistent: request.persistent && limits.persistent,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use api::{ChangeRequest, FreezeCause};
-use lifecycle::{EndReason, Expiry, Moment, TooShort, Verdict, Wish};
+use lifecycle::{EndReason, Expiry, Phase, TooShort, Verdict, Wish};
 use pod_types::SandboxId;
 
 use super::Host;
@@ -12,9 +12,6 @@ use crate::events;
 use crate::happenings::Happening;
 use crate::lifetimes::Fate;
 use crate::sandbox::{Message, Sandbox, Terms, Title};
-
-/// When a sandbox whose time is over and that cannot end just now is looked at again.
-const AGAIN_MS: u64 = 500;
 
 /// Why the terms of a sandbox are not changed.
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl Host {
 
     fn look_at(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         match sandbox.verdict() {
-            Verdict::Over(Expiry::Idle) if sandbox.title().terms.persistent => self.freeze_idle(sandbox),
+            Verdict::Over(Expiry::Idle) if sandbox.may_freeze() => self.freeze_idle(sandbox),
             Verdict::Over(which) => self.expire(sandbox, which),
             Verdict::LookAt(_) | Verdict::Never => self.watch(sandbox),
         }
@@ -87,9 +84,17 @@ impl Host {
             (title, closed)
         };
         if !closed {
-            // Somebody came at the last moment, or it is being frozen or ends already, which takes a moment.
-            let soon = Moment::from_ms(self.scheduler.uptime().now().ms() + AGAIN_MS);
-            return sandbox.set_alarm(Some(self.scheduler.set(soon, sandbox)));
+            return match sandbox.phase() {
+                // Whoever holds it until its VM is gone needs no more looks.
+                Phase::Ending { .. } | Phase::Gone { .. } => sandbox.set_alarm(None),
+                // It is a space in a moment, or goes on after all.
+                Phase::Freezing => {
+                    let soon = self.scheduler.uptime().now().plus_s(1);
+                    sandbox.set_alarm(Some(self.scheduler.set(soon, sandbox)));
+                }
+                // Somebody came at the last moment.
+                _ => self.watch(sandbox),
+            };
         }
         let Title { id, terms } = title;
         let fate = Fate {

@@ -215,7 +215,7 @@ impl Host {
         let (mut reservation, _turn) = self.room_at_turn(turn, line, need, account).await?;
         marks.mark("turn");
         // Before the first of them is made: what the parent does from here on may be its own.
-        let (created_at_ms, born) = (clock::now_ms(), self.scheduler.uptime().now());
+        let (created_at_ms, born_ms) = (clock::now_ms(), self.scheduler.uptime().now().ms());
         let mut succession = Succession::begin(&parent.replay, parent.runs() > 0);
         let (reply, made) = oneshot::channel();
         let order = Order { count, run: true };
@@ -242,7 +242,7 @@ impl Host {
         for ((id, vm, heir), slot) in children.into_iter().zip(slots) {
             let terms = Terms {
                 created_at_ms,
-                born,
+                born_ms,
                 ..parent.title().terms
             };
             let draft = Draft {

@@ -348,7 +348,7 @@ impl Host {
         let idle = request.idle_timeout_seconds.or(meta.terms.idle_timeout_seconds);
         Terms {
             created_at_ms: clock::now_ms(),
-            born: self.scheduler.uptime().now(),
+            born_ms: self.scheduler.uptime().now().ms(),
             timeout_seconds: limits.lifetime_s(timeout),
             idle_timeout_seconds: limits.idle_s(idle),
             persistent: request.persistent && limits.persistent,

@@ -99,7 +99,7 @@ pub(super) mod tests {
                 tenant,
                 terms: Terms {
                     created_at_ms: number,
-                    born: lifecycle::Moment::from_ms(number),
+                    born_ms: number,
                     timeout_seconds: flag.then_some(number),
                     idle_timeout_seconds: None,
                     persistent: flag,

@@ -54,9 +54,8 @@ pub(crate) struct Spec {
 pub(crate) struct Terms {
     /// Milliseconds since the Unix epoch, for people.
     pub(crate) created_at_ms: u64,
-    /// The same, for counting.
-    #[serde(with = "super::standing::milliseconds")]
-    pub(crate) born: Moment,
+    /// The same, for counting: by the host's [`Uptime`], which means the same to the next daemon on the same boot.
+    pub(crate) born_ms: u64,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) idle_timeout_seconds: Option<u64>,
     pub(crate) persistent: bool,

@@ -161,17 +161,3 @@ impl Sandbox {
         }
     }
 }
-
-/// A moment as the number it is: the next daemon on the same boot counts from the same beginning.
-pub(super) mod milliseconds {
-    use lifecycle::Moment;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(moment.ms())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
-        u64::deserialize(deserializer).map(Moment::from_ms)
-    }
-}

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use lifecycle::{Expiry, Lifetime, Machine, Moment, Use, Verdict};
+use lifecycle::{Expiry, Lifetime, Machine, Moment, Phase, Use, Verdict};
 
 use super::handle::{Sandbox, Terms};
 use crate::lifetimes::Uptime;
@@ -39,7 +39,7 @@ impl Uses {
 impl Terms {
     pub(crate) fn lifetime(&self) -> Lifetime {
         Lifetime {
-            born: self.born,
+            born: Moment::from_ms(self.born_ms),
             life_s: self.timeout_seconds,
             idle_s: self.idle_timeout_seconds,
         }
@@ -93,6 +93,11 @@ impl Sandbox {
     pub(crate) fn verdict(&self) -> Verdict {
         let lifetime = self.title().terms.lifetime();
         lifetime.judge(self.uses.uptime.now(), self.usage())
+    }
+
+    /// Whether it is to be frozen rather than ended when nobody uses it. Of one that has failed nothing is left to freeze.
+    pub(crate) fn may_freeze(&self) -> bool {
+        self.title().terms.persistent && !matches!(self.phase(), Phase::Failed { .. })
     }
 
     pub(crate) fn uptime(&self) -> &Uptime {

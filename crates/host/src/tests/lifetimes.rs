@@ -1,11 +1,13 @@
 //! Time that runs out, what puts that off, and what is said then. The clock is put ahead; nobody waits.
 
 use api::EventKind;
+use pod_types::SandboxId;
 use serde_json::{Value, json};
 
 use super::client::{Connection, Response, request};
 use super::ptys::{Stream, input};
 use super::{Daemon, eventually};
+use crate::auth::Tenant;
 
 /// A sandbox with these terms.
 async fn sandbox(daemon: &Daemon, terms: &Value) -> String {
@@ -252,5 +254,22 @@ async fn one_whose_vm_has_died_ends_in_time_too() {
     })
     .await;
     gone(&daemon.get(&failed).await, "idle");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_was_deleted_and_is_still_held_is_looked_at_no_more() {
+    let daemon = Daemon::start().await;
+    let sandbox = sandbox(&daemon, &json!({"idle_timeout_seconds": 30})).await;
+    let id: SandboxId = sandbox.rsplit('/').next().unwrap().parse().unwrap();
+    let held = (0..9).find_map(|tenant| daemon.host.find(id, Tenant(tenant)));
+    let held = held.unwrap();
+    daemon.delete(&sandbox).await;
+    daemon.left(0).await;
+    daemon.skip(31);
+    eventually("it is off the agenda", || daemon.host.scheduler.len() == 0).await;
+    drop(held);
+    let metrics = daemon.get("/metrics").await.text();
+    assert!(metrics.contains("podflare_sandbox_expirations_total{which=\"idle\"} 0"));
     daemon.stop().await;
 }

@@ -12,6 +12,7 @@ enum Step {
     Booted,
     Fail(String),
     End(EndReason),
+    EndUnlessUsed,
     BeginFreeze,
     NotFrozen,
     Gone,
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Booted),
         1 => "[a-z]{0,4}".prop_map(Step::Fail),
         1 => reason.prop_map(Step::End),
+        1 => Just(Step::EndUnlessUsed),
         2 => Just(Step::BeginFreeze),
         2 => Just(Step::NotFrozen),
         1 => Just(Step::Gone),
@@ -97,8 +99,17 @@ proptest! {
                     let first = machine.end(reason);
                     prop_assert_eq!(first, rank(&before.phase) < 3);
                 }
+                Step::EndUnlessUsed => {
+                    let reason = EndReason::Expired(Expiry::Idle);
+                    let ended = machine.end_unless_used(reason);
+                    let there = matches!(before.phase, Phase::Ready | Phase::Failed { .. });
+                    let idle = accepted == 0 && forks == 0 && there;
+                    prop_assert_eq!(ended, idle);
+                }
                 Step::Gone => drop(machine.gone()),
             }
+            let is_there = matches!(machine.phase(), Phase::Ready | Phase::Failed { .. });
+            prop_assert_eq!(machine.may_roll_back().is_ok(), is_there);
             prop_assert_eq!(machine.runs(), accepted);
             prop_assert!(rank(machine.phase()) >= rank(&before.phase));
             if let (Phase::Ending { reason: was }, Phase::Ending { reason: is } | Phase::Gone { reason: is }) =

@@ -11,7 +11,7 @@ use crate::output::{Paint, Show};
 const EXAMPLES: &str = "\
 Examples:
   podflare sandbox checkpoint ID --name before    keep what the sandbox is now
-  podflare sandbox exec ID --bash -c 'rm -rf /root/work'
+  podflare sandbox exec ID --bash -c 'rm -rf /root/desk'
   podflare sandbox rollback ID                    it never happened
   podflare sandbox checkpoints ID --rm before     give it up
 
