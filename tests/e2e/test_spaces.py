@@ -8,7 +8,6 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 from podflare import Client, Sandbox
-
 from support.waiting import wait_until
 from support.wire import raw_exec
 

@@ -33,6 +33,7 @@ use crate::events;
 use crate::records::{Found, Orphan, Record, sort_out};
 use crate::replay::{Replay, Scribe};
 use crate::sandbox::{Origin, Spec, Start, Title};
+use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Spared};
 use crate::tenants::Account;
 use crate::vm::{self, Control, ControlError, Home, Process, ProcessName, Roster, Ticket, Vm, VmmSpawner};
@@ -116,12 +117,15 @@ impl Findings {
         data: &DataDir,
         spawner: &dyn VmmSpawner,
         roster: &Roster,
+        spaces: &Spaces,
     ) -> Result<Self, DataDirError> {
         let vms = data.vms();
-        let found: Found = sort_out(vms, spawner).map_err(|source| DataDirError::Io {
+        let mut found: Found = sort_out(vms, spawner).map_err(|source| DataDirError::Io {
             path: vms.to_owned(),
             source,
         })?;
+        // A daemon that died just after it had frozen them: what is on disk is the sandbox.
+        found.orphans.retain(|orphan| !spaces.is_frozen(orphan.record.id));
         let process = |orphan: &Orphan| orphan.process.map(|process| process.pid);
         let spared = Spared {
             pids: found.orphans.iter().filter_map(process).collect(),
@@ -139,6 +143,12 @@ impl Findings {
             next_home: found.next_home,
             orphans: found.orphans.into_iter().map(ticket).collect(),
         })
+    }
+
+    /// Whether this sandbox is found with its VM.
+    pub(super) fn has(&self, sandbox: SandboxId) -> bool {
+        let mut orphans = self.orphans.iter().map(|(orphan, _)| orphan);
+        orphans.any(|orphan| orphan.record.id == sandbox && orphan.process.is_some())
     }
 
     pub(super) fn next_home(&self) -> u64 {

@@ -152,8 +152,10 @@ impl Host {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
         // What is to be taken over is on the roster before anybody looks for what belongs to nobody.
         let roster = Roster::default();
-        let found = Findings::look(&data, &*spawner, &roster).map_err(OpenError::DataDir)?;
         let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
+        let found = Findings::look(&data, &*spawner, &roster, &spaces).map_err(OpenError::DataDir)?;
+        let is_there = |sandbox| found.has(sandbox);
+        spaces.settle(is_there).map_err(OpenError::Spaces)?;
         let store = Store::open(data.database()).map_err(OpenError::Store)?;
         let tenants = Tenants::open(store.clone(), config.tenants.clone(), &config.auth)
             .map_err(|error| OpenError::Tenants(error.into()))?;

@@ -5,8 +5,8 @@
 //!    └────────┴───────────┴────────────────────┴─ anything fails: the VM ends, the space is as it was
 //! ```
 //!
-//! A space is consumed by one renaming, just before anybody knows the sandbox. A daemon that dies before it has a space
-//! and no sandbox at its next start; one that dies after it, too, since its VMs end with it.
+//! A space is consumed by one renaming, which names the sandbox, just before that is written down and anybody knows it. A
+//! daemon that comes after one that died in between puts the space back, unless it has found that sandbox running.
 
 use std::io;
 use std::sync::Arc;
@@ -167,6 +167,7 @@ impl Host {
         if caller.is_closed() {
             return Err(ResumeError::Abandoned);
         }
+        let id = risen.id;
         let terms = self.terms_of(&claim.meta, &request, &account.limits());
         let meta = Arc::clone(&claim.meta);
         let draft = Draft {
@@ -200,7 +201,7 @@ impl Host {
         let consumed = if request.keep {
             None
         } else {
-            let consumed = tokio::task::spawn_blocking(move || claim.consume()).await;
+            let consumed = tokio::task::spawn_blocking(move || claim.consume(id)).await;
             let consumed = consumed.map_err(|_| ResumeError::Lost)?;
             Some(consumed.map_err(|(_, error)| ResumeError::Files(error))?)
         };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pod_types::SpaceId;
+use pod_types::{SandboxId, SpaceId};
 
 use super::draft::{REPLAY, VM};
 use super::meta::digest;
@@ -64,9 +64,9 @@ impl Claim {
         }
     }
 
-    /// It has become a sandbox: from here on it is not there any more, also after a crash that the sandbox survives.
-    pub(crate) fn consume(self) -> Result<Consumed, (Self, io::Error)> {
-        let (from, to) = (self.dir(), with_end(&self.dir(), RESUMED));
+    /// It has become this sandbox: from here on it is not there any more, also after a crash that the sandbox survives.
+    pub(crate) fn consume(self, sandbox: SandboxId) -> Result<Consumed, (Self, io::Error)> {
+        let (from, to) = (self.dir(), with_end(&self.dir(), &format!("{RESUMED}{sandbox}")));
         match rename(&from, &to) {
             Ok(()) => {
                 self.spaces.entries().remove(&self.meta.id);

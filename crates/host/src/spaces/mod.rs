@@ -5,15 +5,16 @@
 //!                        /replay      what its runs have said
 //!                        /vm/…        memory, disk and state, as the VM process has written them
 //!               <spc_id>.new          one that is being written
-//!               <spc_id>.resumed      one that has been resumed, and is being removed
+//!               <spc_id>.resumed-<id> one that has become this sandbox, and is being removed
 //!               <spc_id>.gone         one that is being removed
 //!               templates/<id>/memory the memory of a template's snapshot, which spaces lie over
 //! ```
 //!
 //! **The directory is the truth.** A space exists when its directory has its name, which is the last step of writing it,
 //! after all of it is on stable storage. At the start whatever has another name is cleared up: what was being written or
-//! removed goes; what was being resumed comes back, because the VM it became ended with the daemon before it. What is in
-//! memory here is an index, made at the start from the `meta` files.
+//! removed goes; what was being resumed comes back, unless the sandbox it became is taken over from the daemon before
+//! ([`Spaces::settle`]). A sandbox that is found running and is a space already ends. What is in memory here is an index,
+//! made at the start from the `meta` files.
 //!
 //! **A template's memory** is linked, not copied, so it costs nothing while the template's snapshot is current, and stays
 //! when the template is made anew, for as long as a space lies over it.
@@ -43,7 +44,8 @@ pub(crate) use templates::image_mark;
 
 /// Ends of names of what is not a space.
 const NEW: &str = ".new";
-const RESUMED: &str = ".resumed";
+/// The id of the sandbox that it became comes after this.
+const RESUMED: &str = ".resumed-";
 const GONE: &str = ".gone";
 const TEMPLATES: &str = "templates";
 
@@ -52,6 +54,8 @@ const TEMPLATES: &str = "templates";
 pub(crate) struct Spaces {
     dir: PathBuf,
     entries: Mutex<BTreeMap<SpaceId, Entry>>,
+    /// At the start: what a daemon before this one was resuming, and what it became.
+    unsettled: Mutex<Vec<(SpaceId, SandboxId)>>,
 }
 
 #[derive(Clone, Debug)]

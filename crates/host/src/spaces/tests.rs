@@ -74,7 +74,10 @@ fn a_draft_that_is_not_committed_leaves_nothing_and_one_that_is_counts() {
     assert_eq!(Claim::take(&again, id, Tenant(7)).unwrap_err(), NoSpace::Busy);
     assert_eq!(Claim::take(&again, id, Tenant(8)).unwrap_err(), NoSpace::Unknown);
     drop(claim);
-    let consumed = Claim::take(&again, id, Tenant(7)).unwrap().consume().unwrap();
+    let consumed = Claim::take(&again, id, Tenant(7))
+        .unwrap()
+        .consume(SandboxId::from([9; 16]))
+        .unwrap();
     assert!(again.find(id, Tenant(7)).is_none());
     consumed.put_back().unwrap();
     Claim::take(&again, id, Tenant(7)).unwrap().remove().unwrap();
@@ -85,7 +88,11 @@ fn a_draft_that_is_not_committed_leaves_nothing_and_one_that_is_counts() {
 fn a_templates_memory_stays_while_a_space_or_its_snapshot_needs_it() {
     let dir = tempfile::tempdir().unwrap();
     let (spaces, vm) = (dir.path().join("spaces"), dir.path().join("vm"));
-    let open = || Spaces::open(&spaces).unwrap();
+    let open = || {
+        let spaces = Spaces::open(&spaces).unwrap();
+        spaces.settle(|_| false).unwrap();
+        spaces
+    };
     fs::create_dir(&vm).unwrap();
     let mut memory = vec![0; 100];
     memory.extend([0xcd; 16]);
@@ -124,4 +131,39 @@ fn images_are_told_apart_wherever_they_lie() {
     assert_eq!(image_mark(&one).unwrap(), image_mark(&other).unwrap());
     fs::write(&other, [2; 500_000]).unwrap();
     assert_ne!(image_mark(&one).unwrap(), image_mark(&other).unwrap());
+}
+
+#[test]
+fn what_was_being_resumed_is_a_space_or_a_sandbox_and_never_both_or_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, sandbox) = (meta().id, SandboxId::from([9; 16]));
+    let spaces = Spaces::open(dir.path()).unwrap();
+    let empty = Meta {
+        memory_bytes: 0,
+        disk_bytes: 0,
+        state_bytes: 0,
+        ..meta()
+    };
+    Draft::begin(&spaces, id).unwrap().commit(empty, b"").unwrap();
+    assert!(spaces.is_frozen(meta().sandbox_id) && !spaces.is_frozen(sandbox));
+    for there in [false, true] {
+        let claim = Claim::take(&spaces, id, Tenant(7)).unwrap();
+        // The daemon dies here.
+        let consumed = claim.consume(sandbox).unwrap();
+        assert!(!spaces.is_frozen(meta().sandbox_id));
+        let next = Spaces::open(dir.path()).unwrap();
+        assert!(!next.is_frozen(meta().sandbox_id));
+        next.settle(|id| there && id == sandbox).unwrap();
+        assert_eq!(next.find(id, Tenant(7)).is_some(), !there);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1 + usize::from(!there));
+        if !there {
+            // For the next round.
+            fs::rename(
+                dir.path().join(id.to_string()),
+                dir.path().join(format!("{id}.resumed-{sandbox}")),
+            )
+            .unwrap();
+            consumed.put_back().unwrap();
+        }
+    }
 }

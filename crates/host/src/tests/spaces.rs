@@ -262,7 +262,7 @@ async fn spaces_outlive_the_daemon_and_what_was_unfinished_is_cleared() {
     for end in [".new", ".gone"] {
         fs::create_dir(spaces.join(format!("spc_{}{end}", "1".repeat(32)))).unwrap();
     }
-    let half = spaces.join(format!("{}.resumed", name(&resumed)));
+    let half = spaces.join(format!("{}.resumed-sbx_{}", name(&resumed), "3".repeat(32)));
     fs::rename(spaces.join(name(&resumed)), half).unwrap();
     // One that does not say what it is is left alone.
     let damaged = spaces.join(format!("spc_{}", "2".repeat(32)));
