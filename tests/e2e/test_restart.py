@@ -10,7 +10,7 @@ from podflare import Client, Sandbox
 from support.cli import Cli
 from support.machine import Machine
 from support.restarts import kill_daemon, replace_daemon, wait_for_the_next
-from support.terminals import Output, opened
+from support.terminals import opened
 from support.waiting import wait_until
 from support.wire import AbandonedRun, raw_exec
 

@@ -132,23 +132,23 @@ def test_a_space_is_deleted_and_a_kept_one_resumed_twice(url: str, http: httpx.C
 
 CYCLE = """
 import hashlib, os, sqlite3
-os.makedirs("/root/work", exist_ok=True)
-db = sqlite3.connect("/root/work/data.db", isolation_level=None)
+os.makedirs("/root/scratch", exist_ok=True)
+db = sqlite3.connect("/root/scratch/data.db", isolation_level=None)
 db.execute("pragma journal_mode=wal")
 db.execute("create table if not exists rounds (n integer, noise text)")
 def step(n):
     db.execute("begin")
     db.execute("insert into rounds values (?, ?)", (n, os.urandom(2000).hex()))
     db.execute("commit")
-    with open(f"/root/work/blob-{n}", "wb") as blob:
+    with open(f"/root/scratch/blob-{n}", "wb") as blob:
         blob.write(os.urandom(200_000))
 def digest():
     h = hashlib.sha256()
     for row in db.execute("select n, noise from rounds order by n"):
         h.update(repr(row).encode())
-    for name in sorted(os.listdir("/root/work")):
+    for name in sorted(os.listdir("/root/scratch")):
         if name.startswith("blob-"):
-            h.update(open(f"/root/work/{name}", "rb").read())
+            h.update(open(f"/root/scratch/{name}", "rb").read())
     return h.hexdigest()
 """
 
