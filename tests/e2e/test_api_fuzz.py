@@ -75,7 +75,8 @@ def narrowed(document: Document, sandbox: str, child: str) -> Document:
 
 def ids_for(method: str, path: str, name: str, sandbox: str, child: str) -> list[str]:
     # The sandboxes are needed to the end.
-    if method == "delete" and path == "/v1/sandboxes/{id}":
+    ends = ("delete", "/v1/sandboxes/{id}"), ("patch", "/v1/sandboxes/{id}"), ("post", "/v1/sandboxes/{id}/freeze")
+    if (method, path) in ends:
         return [UNKNOWN]
     if name == "winner":
         return [UNKNOWN, sandbox]

@@ -128,9 +128,11 @@ fn stopping_is_asked_first_and_forced_after_its_limit() {
         lifecycle.handle(seconds(10), Event::StopAsked),
         Some(Command::AskToStop)
     );
-    assert_eq!(lifecycle.handle(seconds(29), Event::Tick), None);
-    assert_eq!(lifecycle.handle(seconds(30), Event::Tick), Some(Command::Kill));
-    lifecycle.handle(seconds(31), ended("signal 9"));
+    let limit = seconds(10) + Limits::default().stop;
+    let (before, after) = (limit - Duration::from_millis(1), limit + Duration::from_secs(1));
+    assert_eq!(lifecycle.handle(before, Event::Tick), None);
+    assert_eq!(lifecycle.handle(limit, Event::Tick), Some(Command::Kill));
+    lifecycle.handle(after, ended("signal 9"));
     assert_eq!(lifecycle.phase, Phase::Over(End::Stopped));
 }
 
