@@ -78,6 +78,9 @@ def ids_for(method: str, path: str, name: str, sandbox: str, child: str) -> list
     ends = ("delete", "/v1/sandboxes/{id}"), ("patch", "/v1/sandboxes/{id}"), ("post", "/v1/sandboxes/{id}/freeze")
     if (method, path) in ends:
         return [UNKNOWN]
+    # A watch of something that is there has no end.
+    if path.endswith("/files/watch"):
+        return [UNKNOWN]
     if name == "winner":
         return [UNKNOWN, sandbox]
     if path.endswith("/merge_into/{winner}"):
