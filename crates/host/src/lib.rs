@@ -25,6 +25,7 @@ mod vm;
 mod budget;
 mod diff;
 mod files;
+mod happenings;
 mod host;
 mod memory;
 mod metrics;
