@@ -23,7 +23,7 @@ from support.venvs import python_with
 from support.wire import api, sandbox_ids
 
 SCHEMATHESIS = "schemathesis==4.32.5"
-EXAMPLES = "12"
+EXAMPLES = "5"
 UNKNOWN = "sbx_00000000000000000000000000000000"
 
 CHECKS = (

@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     step("end-to-end tests", || {
         let mut pytest = Command::new(&python);
         pytest
-            .args(["-m", "pytest", "-q", "tests/e2e"])
+            .args(["-m", "pytest", "-q", "--durations=25", "tests/e2e"])
             .args(&options.pytest)
             .current_dir(root());
         pytest.env("PODFLARE_TEST_URL", &host.url);

@@ -42,7 +42,7 @@ pub(crate) enum FilesError {
 /// A request in progress. Dropping it cancels the request.
 pub(crate) struct Conversation {
     pub(super) connection: AgentConnection,
-    sandbox: Arc<Sandbox>,
+    pub(super) sandbox: Arc<Sandbox>,
     _permit: OwnedSemaphorePermit,
 }
 

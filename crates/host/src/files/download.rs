@@ -81,6 +81,7 @@ impl Download {
                     if self.held.is_some() && !bytes.is_empty() {
                         return Poll::Ready(Err(FilesError::Absurd("more content than it announced")));
                     }
+                    conversation.sandbox.sent(bytes.len());
                     if !bytes.is_empty() {
                         self.held = Some(bytes.into());
                     }

@@ -60,7 +60,7 @@ impl Upload {
             let sending = self.conversation.connection.send_or_hear(&header, piece);
             match timeout(STEP_BOUND, sending).await {
                 Err(_) => return Err(FilesError::Silent(STEP_BOUND)),
-                Ok(Ok(None)) => {}
+                Ok(Ok(None)) => self.conversation.sandbox.received(piece.len()),
                 Ok(Ok(Some(reply))) => return Err(objection(Ok(reply))),
                 Ok(Err(error)) => return Err(FilesError::Lost(error)),
             }

@@ -50,7 +50,7 @@ pub(super) async fn exec(
     let ticket = sandbox
         .begin_run()
         .map_err(|refused| run_refused(refused, &sandbox))?;
-    sandbox.account.usage().received(received_bytes);
+    sandbox.received(received_bytes);
     let mut run = RunStream::new(Arc::clone(&sandbox), ticket, run);
     let timing = &host.config().timing;
     hold(&mut run, timing).await;

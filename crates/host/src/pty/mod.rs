@@ -105,8 +105,10 @@ pub(crate) async fn list(sandbox: &Sandbox) -> Result<Vec<PtyInfo>, PtyError> {
 }
 
 pub(crate) async fn input(sandbox: &Sandbox, id: PtyId, bytes: Vec<u8>) -> Result<(), PtyError> {
-    let name = id.bytes();
-    ask::done(sandbox, PtyRequest::Input { name, bytes }).await
+    let (name, count) = (id.bytes(), bytes.len());
+    ask::done(sandbox, PtyRequest::Input { name, bytes }).await?;
+    sandbox.received(count);
+    Ok(())
 }
 
 pub(crate) async fn resize(sandbox: &Sandbox, id: PtyId, wanted: PtyResizeRequest) -> Result<(), PtyError> {
@@ -142,6 +144,7 @@ pub(crate) async fn read(
         wait_ms: wanted.timeout_ms,
     };
     let read = ask::read(sandbox, request).await?;
+    sandbox.sent(read.bytes.len());
     Ok(PtyReadAnswer {
         next_seq: read.seq.saturating_add(read.bytes.len() as u64),
         data_b64: STANDARD.encode(&read.bytes),

@@ -152,6 +152,7 @@ impl PtyStream {
 
     fn output(&mut self, seq: u64, bytes: Vec<u8>) -> StreamEvent {
         self.next = seq.saturating_add(bytes.len() as u64);
+        self.sandbox.sent(bytes.len());
         StreamEvent::Output { seq, bytes }
     }
 

@@ -181,6 +181,16 @@ impl Sandbox {
         drop(slot);
     }
 
+    /// A client has sent so many bytes to it: code, input, a file.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.account.usage().received(bytes);
+    }
+
+    /// It has sent so many bytes to a client: events, output, a file.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.account.usage().sent(bytes);
+    }
+
     /// The process of its VM, while there is one.
     pub(crate) fn vmm_pid(&self) -> Option<u32> {
         let pid = self.vmm_pid.load(Ordering::Relaxed);

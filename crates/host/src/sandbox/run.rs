@@ -202,7 +202,7 @@ impl RunStream {
     /// For the client; the sandbox's replay has them, too.
     pub(crate) fn take_events(&mut self) -> Bytes {
         let events = self.scribe.take();
-        self.sandbox.account.usage().sent(events.len());
+        self.sandbox.sent(events.len());
         events
     }
 

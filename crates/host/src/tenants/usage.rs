@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::store::UsageDelta;
 
-/// Counters since the last time they were written. Anything that moves bytes for a sandbox calls [`Self::sent`] and
-/// [`Self::received`]; each is one addition.
+/// Counters since the last time they were written. Whatever moves bytes for a sandbox tells the
+/// sandbox, which tells [`Self::sent`] and [`Self::received`]; each is one addition.
 #[derive(Debug)]
 pub(crate) struct Usage {
     sandboxes: AtomicU64,

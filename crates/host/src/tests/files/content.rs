@@ -42,6 +42,12 @@ async fn a_file_is_written_read_described_and_removed() {
         (empty.status, empty.header("content-length"), empty.body.len()),
         (200, Some("0"), 0)
     );
+    let total = rig.call("GET", "/v1/usage", "", "").await.json()["total"].clone();
+    assert_eq!(
+        (&total["bytes_in"], &total["bytes_out"]),
+        (&10.into(), &7.into()),
+        "content counts as used: {total}"
+    );
     rig.daemon.stop().await;
 }
 
