@@ -3,18 +3,11 @@
 //! The official client puts ids unescaped into URL paths, so their alphabet is fixed to `[a-z0-9_]`.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Random bytes in an id; 128 bits make guessing another tenant's id hopeless.
 const RANDOM_BYTES: usize = 16;
-
-/// Names one sandbox for its whole life, e.g. `sbx_0123456789abcdef0123456789abcdef`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SandboxId([u8; RANDOM_BYTES]);
 
 /// Why a text is not an id.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -27,81 +20,117 @@ pub enum IdError {
     NoRandomness,
 }
 
-impl SandboxId {
-    const PREFIX: &'static str = "sbx_";
+/// Kinds of ids are types, so that one is never taken for another.
+macro_rules! ids {
+    ($($(#[$about:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; RANDOM_BYTES]);
 
-    /// Draws a new id from the operating system's randomness.
-    ///
-    /// # Errors
-    /// [`IdError::NoRandomness`] when the system call fails.
-    pub fn random() -> Result<Self, IdError> {
-        let mut bytes = [0; RANDOM_BYTES];
-        getrandom::fill(&mut bytes).map_err(|_| IdError::NoRandomness)?;
-        Ok(Self(bytes))
-    }
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
 
-    /// The 16 random bytes; the guest's machine-id is made from them.
-    #[must_use]
-    pub fn bytes(self) -> [u8; RANDOM_BYTES] {
-        self.0
-    }
+            /// Draws a new id from the operating system's randomness.
+            ///
+            /// # Errors
+            /// [`IdError::NoRandomness`] when the system call fails.
+            pub fn random() -> Result<Self, IdError> {
+                let mut bytes = [0; RANDOM_BYTES];
+                getrandom::fill(&mut bytes).map_err(|_| IdError::NoRandomness)?;
+                Ok(Self(bytes))
+            }
+
+            /// The random part.
+            #[must_use]
+            pub fn bytes(self) -> [u8; RANDOM_BYTES] {
+                self.0
+            }
+        }
+
+        impl From<[u8; RANDOM_BYTES]> for $name {
+            fn from(bytes: [u8; RANDOM_BYTES]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                print(Self::PREFIX, &self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                print(Self::PREFIX, &self.0, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse(Self::PREFIX, text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                parse(Self::PREFIX, &text).map(Self)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+    )*};
 }
 
-impl fmt::Display for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+ids! {
+    /// Names one sandbox for its whole life, e.g. `sbx_0123456789abcdef0123456789abcdef`. The guest's machine-id is made
+    /// of the same bytes.
+    SandboxId = "sbx_";
+    /// Names one terminal of a sandbox. Children of a sandbox know the terminals they were born with under the same ids.
+    PtyId = "pty_";
+    /// Names one frozen sandbox on disk.
+    SpaceId = "spc_";
+    /// Names one state that a sandbox can be rolled back to.
+    CheckpointId = "ckp_";
+    /// Names one registration of a tenant for what happens to its sandboxes.
+    WebhookId = "whk_";
 }
 
-impl fmt::Debug for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+fn print(prefix: &str, bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(prefix)?;
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-impl FromStr for SandboxId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let digits = text.strip_prefix(Self::PREFIX).ok_or(IdError::Prefix {
-            expected: Self::PREFIX,
-        })?;
-        parse_digits(digits.as_bytes()).map(Self).ok_or(IdError::Digits)
-    }
-}
-
-impl TryFrom<String> for SandboxId {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl From<SandboxId> for String {
-    fn from(id: SandboxId) -> Self {
-        id.to_string()
-    }
-}
-
-pub(crate) fn parse_digits(digits: &[u8]) -> Option<[u8; RANDOM_BYTES]> {
+fn parse(prefix: &'static str, text: &str) -> Result<[u8; RANDOM_BYTES], IdError> {
+    let digits = text
+        .strip_prefix(prefix)
+        .ok_or(IdError::Prefix { expected: prefix })?
+        .as_bytes();
     let mut bytes = [0; RANDOM_BYTES];
     if digits.len() != 2 * RANDOM_BYTES {
-        return None;
+        return Err(IdError::Digits);
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = 16 * hex_value(pair[0])? + hex_value(pair[1])?;
     }
-    Some(bytes)
+    Ok(bytes)
 }
 
 /// Uppercase is refused: two spellings of one id would be two keys in somebody's map.
-fn hex_value(digit: u8) -> Option<u8> {
+fn hex_value(digit: u8) -> Result<u8, IdError> {
     match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(IdError::Digits),
     }
 }
 
@@ -114,27 +143,21 @@ mod tests {
         let id = SandboxId::random().unwrap();
         assert_eq!(id.to_string().len(), 36);
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(PtyId::from(id.bytes()).to_string()[4..], id.to_string()[4..]);
     }
 
     #[test]
     fn foreign_prefixes_uppercase_and_wrong_lengths_are_refused() {
         let digits = "0123456789abcdef0123456789abcdef";
-        assert_eq!(
-            format!("spc_{digits}").parse::<SandboxId>(),
-            Err(IdError::Prefix { expected: "sbx_" })
-        );
-        assert_eq!(
-            format!("sbx_{}", digits.to_uppercase()).parse::<SandboxId>(),
-            Err(IdError::Digits)
-        );
-        assert_eq!(
-            format!("sbx_{digits}0").parse::<SandboxId>(),
-            Err(IdError::Digits)
-        );
-        assert_eq!("sbx_".parse::<SandboxId>(), Err(IdError::Digits));
-        assert_eq!(
-            format!("sbx_{}é", &digits[..30]).parse::<SandboxId>(),
-            Err(IdError::Digits)
-        );
+        let foreign = format!("spc_{digits}").parse::<SandboxId>();
+        assert_eq!(foreign, Err(IdError::Prefix { expected: "sbx_" }));
+        for wrong in [
+            format!("sbx_{}", digits.to_uppercase()),
+            format!("sbx_{digits}0"),
+            "sbx_".to_owned(),
+            format!("sbx_{}é", &digits[..30]),
+        ] {
+            assert_eq!(wrong.parse::<SandboxId>(), Err(IdError::Digits), "{wrong}");
+        }
     }
 }

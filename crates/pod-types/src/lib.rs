@@ -5,10 +5,8 @@
 
 mod error_chain;
 mod id;
-mod pty_id;
 mod tier;
 
 pub use error_chain::ErrorChain;
-pub use id::{IdError, SandboxId};
-pub use pty_id::PtyId;
+pub use id::{CheckpointId, IdError, PtyId, SandboxId, SpaceId, WebhookId};
 pub use tier::{Limit, Limits, Overrides, Tier, UnknownName};
