@@ -128,7 +128,7 @@ def fuzz(tmp_path: Path, url: str, document: Document, *options: str) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1100,
         env=USER_ENVIRONMENT,
         check=False,
     )

@@ -85,6 +85,7 @@ def test_a_child_of_a_child_of_a_child(http: httpx.Client, fresh: Sandbox) -> No
         close_all(family[1:])
 
 
+@pytest.mark.timeout(500)
 def test_thirty_two_children_of_a_large_parent(url: str, http: httpx.Client, fresh: Sandbox) -> None:
     filled = fresh.run_code("import os, zlib; data = os.urandom(1 << 20) * 200; print(zlib.crc32(data))")
     clock = Stopwatch()

@@ -85,7 +85,7 @@ async fn listen(
         };
         if let Err(error) = done {
             let chain = ErrorChain(&error).to_string();
-            tracing::debug!(sandbox_id = %sandbox.id(), error = chain, "a terminal took no input");
+            tracing::warn!(sandbox_id = %sandbox.id(), error = chain, "a terminal took no input");
         }
     }
 }
