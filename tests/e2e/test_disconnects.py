@@ -1,7 +1,10 @@
 """Clients that go away: the run is interrupted, the queue moves on, nothing stays behind."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 from podflare import Client, Sandbox
 
 from support.machine import Machine
@@ -106,3 +109,15 @@ def test_a_client_that_never_reads_does_not_block_other_sandboxes(url: str, box:
     assert clock.seconds < 5
     flood.leave()
     assert_next_run_is_prompt(box)
+
+
+def test_a_hundred_clients_that_connect_at_once_are_all_answered(url: str) -> None:
+    ready = threading.Barrier(100)
+
+    def ask(_: int) -> str:
+        with httpx.Client(timeout=60) as client:
+            ready.wait(30)
+            return client.get(f"{url}/v1/healthz").text.strip()
+
+    with ThreadPoolExecutor(100) as pool:
+        assert set(pool.map(ask, range(100))) == {"ok"}

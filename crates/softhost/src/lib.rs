@@ -30,6 +30,7 @@ mod operate;
 
 mod doctor;
 
+mod backlog;
 mod collector;
 mod console;
 mod control;

@@ -20,6 +20,7 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use thiserror::Error;
 
+use crate::backlog;
 use crate::console;
 use crate::health;
 use crate::host::end_orphans;
@@ -113,6 +114,8 @@ struct Supervisor<'a> {
     asker: Asker,
     epoch: Instant,
     console_looked_at: Instant,
+    /// Whether the machine that runs now has been given room for bursts of connections.
+    is_widened: bool,
     published: Status,
 }
 
@@ -152,6 +155,7 @@ impl<'a> Supervisor<'a> {
             asker: Asker::new(settings.port),
             epoch: now,
             console_looked_at: now,
+            is_widened: false,
             published,
         }
     }
@@ -164,6 +168,9 @@ impl<'a> Supervisor<'a> {
         }
         self.happen(Event::Tick);
         let running = matches!(self.lifecycle.phase, Phase::Running { .. });
+        if running && !self.is_widened {
+            self.widen();
+        }
         self.asker.running.store(running, Ordering::Relaxed);
         if self.console_looked_at.elapsed() >= CONSOLE_PERIOD {
             self.console_looked_at = Instant::now();
@@ -197,8 +204,22 @@ impl<'a> Supervisor<'a> {
         // Answers of the host before are no answers of this one.
         while self.asker.answers.try_recv().is_ok() {}
         match self.plan.spawn(self.settings, self.run_dir) {
-            Ok(child) => self.child = Some(child),
+            Ok(child) => {
+                self.child = Some(child);
+                self.is_widened = false;
+            }
             Err(error) => self.happen(Event::StartFailed(ErrorChain(&error).to_string())),
+        }
+    }
+
+    /// Before anybody is told that the machine is up.
+    fn widen(&mut self) {
+        self.is_widened = true;
+        let (Plan::Software(_), Some(child)) = (self.plan, &self.child) else {
+            return;
+        };
+        if let Err(error) = backlog::widen(child.id().cast_signed(), self.settings.port) {
+            self.lifecycle.last_error = Some(format!("bursts of connections may be reset: {error}"));
         }
     }
 
