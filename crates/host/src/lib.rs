@@ -25,7 +25,6 @@ mod vm;
 mod budget;
 mod diff;
 mod files;
-mod happenings;
 mod host;
 mod memory;
 mod metrics;

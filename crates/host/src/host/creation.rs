@@ -16,7 +16,6 @@ use super::{Host, Marks, NoRoom};
 use crate::auth::Tenant;
 use crate::budget::Reservation;
 use crate::clock;
-use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{Newborn, Nursery};
 use crate::replay::Replay;
@@ -209,7 +208,6 @@ impl Host {
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.be_born(vm.process.pid(), Some(connection));
         self.adopt(&sandbox, None, mailbox, reservation, Start::Born(Box::new(vm)))?;
-        self.happened(&sandbox, Happening::Created);
         Ok(sandbox)
     }
 
@@ -247,7 +245,6 @@ impl Host {
         match birth.await {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
-                self.happened(&sandbox, Happening::Created);
                 Ok(sandbox)
             }
             Ok(Err(failure)) => Err(CreateRefused::Failed(Box::new(failure))),

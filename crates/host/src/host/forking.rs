@@ -22,7 +22,6 @@ use crate::agent::{AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::clock;
 use crate::events;
-use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise};
 use crate::replay::{Replay, Scribe, Succession};
@@ -213,8 +212,6 @@ impl Host {
             let start = Start::Born(Box::new(vm));
             self.adopt(&sandbox, Some(&parent), mailbox, part, start)
                 .map_err(|_: CreateRefused| ForkError::Stopping)?;
-            let parent = parent.id();
-            self.happened(&sandbox, Happening::Forked { parent });
             if let Some((connection, scribe)) = carried
                 && let Ok(ticket) = sandbox.begin_run()
             {
@@ -245,15 +242,11 @@ impl Host {
     ) -> Result<Marks, MergeError> {
         let mut marks = Marks::begin();
         let births = &self.metrics().births;
-        let (old, new) = self
+        let old = self
             .registry()
             .merge(loser, winner, tenant)
             .inspect_err(|_| births.failed(Operation::Merge, Failing::Refused))?;
         tracing::info!(event = events::SANDBOX_MERGED, sandbox_id = %loser, winner = %winner, "sandbox merged");
-        let into = loser;
-        self.tools
-            .happenings
-            .tell_as(winner, &new, Happening::Merged { into });
         old.leave_slot();
         let mailbox = old.mailbox();
         // An owner that is busy has room for the word; if not, somebody waits for it who is not the client.

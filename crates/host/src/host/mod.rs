@@ -28,7 +28,6 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, AuthConfigError, Tenant};
 use crate::budget::Budget;
 use crate::config::{HostConfig, Pools};
-use crate::happenings::Happening;
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{self, Nursery, Supplies};
@@ -123,7 +122,6 @@ impl Host {
             homes: Homes::new(data.vms().to_owned(), roster.clone()),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
-            happenings: Arc::default(),
         };
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
@@ -208,11 +206,6 @@ impl Host {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.tools.metrics
-    }
-
-    /// Tells everybody who listens what happened to a sandbox. Never waits.
-    pub(crate) fn happened(&self, sandbox: &Sandbox, happening: Happening) {
-        self.tools.happenings.tell(sandbox, happening);
     }
 
     /// What is at this moment, for the metrics.

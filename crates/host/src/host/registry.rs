@@ -69,14 +69,14 @@ impl Registry {
         self.sandboxes.drain().map(|(_, sandbox)| sandbox).collect()
     }
 
-    /// Puts the winner in the loser's place, and gives the loser, which nobody knows any more, and the winner. The
-    /// terms agreed on with the client stay with the id: merging does not make a sandbox live longer.
+    /// Puts the winner in the loser's place, and gives the loser, which nobody knows any more. The terms agreed on
+    /// with the client stay with the id: merging does not make a sandbox live longer.
     pub(super) fn merge(
         &mut self,
         loser: SandboxId,
         winner: SandboxId,
         tenant: Tenant,
-    ) -> Result<(Arc<Sandbox>, Arc<Sandbox>), MergeError> {
+    ) -> Result<Arc<Sandbox>, MergeError> {
         if loser == winner {
             return Err(MergeError::Refused(MergeRefused::Itself));
         }
@@ -91,9 +91,9 @@ impl Registry {
             terms: old.title().terms,
         });
         self.sandboxes.remove(&winner);
-        self.sandboxes.insert(loser, Arc::clone(&new));
+        self.sandboxes.insert(loser, new);
         self.lineage.merge(loser, winner);
-        Ok((old, new))
+        Ok(old)
     }
 
     /// What is known of a sandbox, its relatives included.

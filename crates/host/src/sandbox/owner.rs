@@ -18,7 +18,6 @@ use super::birth::Birth;
 use super::handle::Sandbox;
 use crate::budget::Reservation;
 use crate::events;
-use crate::happenings::{Happening, Happenings};
 use crate::metrics::{Death, Metrics, Role};
 use crate::storage::Reaper;
 use crate::vm::{self, Brood, CloneError, Home, Homes, Order, Vm, VmmSpawner};
@@ -44,7 +43,6 @@ pub(crate) struct Tools {
     pub(crate) homes: Arc<Homes>,
     pub(crate) reaper: Reaper,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) happenings: Arc<Happenings>,
 }
 
 /// All that the task needs.
@@ -109,9 +107,6 @@ impl Owner {
             runs,
             "sandbox destroyed"
         );
-        if let Some(end) = Happening::of_end(reason) {
-            tools.happenings.tell(&sandbox, end);
-        }
     }
 }
 
