@@ -131,7 +131,7 @@ def fuzz(tmp_path: Path, url: str, document: Document, *options: str) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=1100,
+        timeout=500,
         env=USER_ENVIRONMENT,
         check=False,
     )

@@ -97,12 +97,6 @@ ids! {
     SandboxId = "sbx_";
     /// Names one terminal of a sandbox. Children of a sandbox know the terminals they were born with under the same ids.
     PtyId = "pty_";
-    /// Names one frozen sandbox on disk.
-    SpaceId = "spc_";
-    /// Names one state that a sandbox can be rolled back to.
-    CheckpointId = "ckp_";
-    /// Names one registration of a tenant for what happens to its sandboxes.
-    WebhookId = "whk_";
 }
 
 fn print(prefix: &str, bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,5 +8,5 @@ mod id;
 mod tier;
 
 pub use error_chain::ErrorChain;
-pub use id::{CheckpointId, IdError, PtyId, SandboxId, SpaceId, WebhookId};
+pub use id::{IdError, PtyId, SandboxId};
 pub use tier::{Limit, Limits, Overrides, Tier, UnknownName};

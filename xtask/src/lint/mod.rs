@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::shell::{cargo, execute, root, say};
-use crate::venv;
+use crate::{system, venv};
 
 pub(crate) fn run() -> Result<()> {
     execute(&mut cargo(&["fmt", "--all", "--check"]))?;
@@ -36,6 +36,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Python says that a name is missing only once it is used, which in a long test run is late.
 fn check_python() -> Result<()> {
+    system::ensure()?;
     execute(
         Command::new(venv::python()?)
             .args([
