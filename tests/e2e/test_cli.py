@@ -110,6 +110,12 @@ def test_machine_exec_passes_output_and_exit_code(cli: Cli) -> None:
     cli.machine("sh", "-c", "exit 6").expect(6)
 
 
+def test_a_command_that_ends_loses_no_other_request(cli: Cli) -> None:
+    """The machine reads a request while the one before it ends: it forgot half of what it had read."""
+    for number in range(40):
+        assert cli.machine("echo", str(number)).expect(0).stdout == f"{number}\n"
+
+
 @pytest.mark.parametrize("command", [[], ["sandbox"], ["machine"], ["up"], ["run"], ["sandbox", "exec"]])
 def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
     done = cli.run(*command, "--help").expect(0)

@@ -127,7 +127,8 @@ serve() {
         case "$verb" in
             ping) reply "$id" 0 "$(echo pong | base64 -w 0)" ;;
             stats) reply "$id" 0 "$(stats 2>&1 | head -c 65536 | base64 -w 0)" ;;
-            exec) execute "$id" "$argument" & ;;
+            # Not a child of this shell: one that ended would interrupt `read`, which then forgets half a request.
+            exec) (execute "$id" "$argument" &) ;;
             poweroff)
                 reply "$id" 0 ""
                 power_off
