@@ -1,6 +1,6 @@
 //! Freezing sandboxes, and spaces.
 
-use api::{CreatedSandbox, ResumeRequest, SpaceInfo, SpaceList};
+use api::{CreatedSandbox, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
 use pod_types::{SandboxId, SpaceId};
 
 use crate::client::{Client, NOTHING};
@@ -12,10 +12,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; the sandbox goes on then.
-    pub fn freeze(&self, id: SandboxId) -> Result<SpaceInfo, ClientError> {
+    pub fn freeze(&self, id: SandboxId, how: FreezeRequest) -> Result<SpaceInfo, ClientError> {
         let path = format!("/v1/sandboxes/{id}/freeze");
         let call = Call::new("POST", &path, "freezing a sandbox").with_a_boot();
-        self.transport.json(call, NOTHING)
+        self.transport.json(call, Some(&how))
     }
 
     /// All spaces this key may see, oldest first.
