@@ -86,6 +86,11 @@ impl Connection {
         let len = body.len();
         let text =
             format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n{body}");
+        self.write(&text).await;
+    }
+
+    /// A part of a request.
+    pub(super) async fn write(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
