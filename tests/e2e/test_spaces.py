@@ -104,7 +104,9 @@ def test_a_run_in_progress_goes_on(url: str, http: httpx.Client) -> None:
     with httpx.stream(
         "POST", f"{url}/v1/sandboxes/{sandbox.id}/exec", json={"code": code}, timeout=PATIENCE_SECONDS
     ) as run:
-        first = next(line for line in run.iter_lines() if line)
+        # Held, because a generator that is dropped hangs up.
+        events_of_it = run.iter_lines()
+        first = next(filter(None, events_of_it))
         assert json.loads(first)["data"] == "line 0"
         space = freeze(http, sandbox.id)
     with resumed(url, space) as again:

@@ -83,7 +83,10 @@ async fn listen(
             // Answered by the library.
             Message::Ping(_) | Message::Pong(_) => Ok(()),
         };
-        if let Err(error) = done {
+        // A client that types at what takes nothing says so again with each key.
+        if let Err(error) = done
+            && sandbox.may_log()
+        {
             let chain = ErrorChain(&error).to_string();
             tracing::warn!(sandbox_id = %sandbox.id(), error = chain, "a terminal took no input");
         }

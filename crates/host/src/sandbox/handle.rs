@@ -409,7 +409,7 @@ impl Sandbox {
     }
 
     /// Whether a line that its guest causes may go into the log.
-    pub(super) fn may_log(&self) -> bool {
+    pub(crate) fn may_log(&self) -> bool {
         match self.allowance.ask(Instant::now()) {
             Word::Granted { left_out: 0 } => true,
             Word::Granted { left_out } => {
