@@ -41,7 +41,7 @@ const IDENTITY_BOUND: Duration = Duration::from_secs(30);
 /// How long it may take to say whether a run goes on in it.
 const FOLLOW_BOUND: Duration = Duration::from_secs(10);
 /// What a resumed VM counts for beside what is in its space, in MiB, where clones of its template were never measured.
-const BESIDE_MIB: u64 = 64;
+pub(super) const BESIDE_MIB: u64 = 64;
 
 /// Why there is no sandbox. The space is as it was, if there is one.
 #[derive(Debug, Error)]
@@ -148,7 +148,7 @@ impl Host {
         let mut marks = Marks::begin();
         let account = self.tenants().account(tenant).ok_or(ResumeError::NoTenant)?;
         let claim = Claim::take(&self.spaces, space, tenant).map_err(ResumeError::Space)?;
-        let spec = self.spec_of(&claim.meta, &request).await?;
+        let spec = self.spec_of(&claim, &request).await?;
         let slots = account.admit(self.tenants().now(), 1);
         let slot = slots
             .map_err(ResumeError::Quota)?
@@ -234,7 +234,8 @@ impl Host {
     }
 
     /// What the sandbox was and will be, if this host has what it is made of.
-    async fn spec_of(&self, meta: &Meta, request: &ResumeRequest) -> Result<Spec, ResumeError> {
+    async fn spec_of(&self, claim: &Claim, request: &ResumeRequest) -> Result<Spec, ResumeError> {
+        let meta = &claim.meta;
         let Some(template) = self.config.templates.get(Some(&meta.template)) else {
             let name = &meta.template;
             return Err(ResumeError::Unfit(format!(
@@ -250,9 +251,7 @@ impl Host {
                 "the disk image of the template {name} is not the one it was made from; its disk cannot be put together"
             )));
         }
-        if let Some(base) = &meta.base
-            && self.spaces.template(base).is_none()
-        {
+        if meta.base.is_some() && claim.base().is_none() {
             return Err(ResumeError::Unfit(
                 "the memory of its template's snapshot, over which its own lies, is not on this host"
                     .to_owned(),
@@ -279,12 +278,11 @@ impl Host {
         let succession = Succession::read(&replay).map_err(ResumeError::Replay)?;
         let id = known_as.map_or_else(SandboxId::random, Ok);
         let id = id.map_err(ResumeError::Id)?;
-        let base = claim.meta.base.as_ref();
-        let base = base.and_then(|base| self.spaces.template(base));
+        let base = claim.base();
         let (dir, working_set) = base.map_or_else(Default::default, |base| (base.dir, base.working_set));
         let restore = |files: &_| template.restore(dir, working_set, files);
         let (homes, spawner) = (&self.tools.homes, &*self.tools.spawner);
-        let mut vm = vm::thaw_vm(claim.vm(), restore, homes, spawner)
+        let mut vm = vm::thaw_vm((claim.vm(), claim.meta.shape.size()), restore, homes, spawner)
             .await
             .map_err(ResumeError::Thaw)?;
         marks.mark("thaw");

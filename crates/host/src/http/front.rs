@@ -22,7 +22,7 @@ use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::{
     admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
-    sandboxes, spaces, status, terminal_page, usage, webhooks,
+    sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -198,6 +198,8 @@ pub(super) fn routes() -> Routes {
         .route("/v1/spaces", get(spaces::list))
         .route("/v1/spaces/{space}", get(spaces::show).delete(spaces::delete))
         .route("/v1/spaces/{space}/resume", post(spaces::resume))
+        .route("/v1/spaces/{space}/export", get(transfers::export))
+        .route("/v1/spaces/import", post(transfers::import))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
         .merge(webhooks::routes())

@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 use super::{Spaces, TEMPLATES};
 use crate::storage::make_private;
 
-const MEMORY: &str = "memory";
+pub(super) const MEMORY: &str = "memory";
 const WORKING_SET: &str = "working-set";
 
 /// A memory file ends in the id of its snapshot.
-const ID_BYTES: usize = 16;
+pub(super) const ID_BYTES: usize = 16;
 /// Of a disk image so many pieces are read, evenly spread. The first has the file system's own id and times.
 const SAMPLES: u64 = 64;
 const SAMPLE_BYTES: u64 = 4096;
@@ -45,7 +45,7 @@ impl Spaces {
 
     /// The memory with this id, in hexadecimal, if it is here.
     pub(crate) fn template(&self, id: &str) -> Option<TemplateMemory> {
-        let named = id.len() == 2 * ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let named = is_memory_id(id);
         let dir = self.dir.join(TEMPLATES).join(id);
         let there = named && dir.join(MEMORY).is_file();
         there.then(|| TemplateMemory {
@@ -60,6 +60,7 @@ impl Spaces {
             let entries = self.entries();
             entries
                 .values()
+                .filter(|entry| entry.meta.own_base_bytes.is_none())
                 .filter_map(|entry| entry.meta.base.clone())
                 .collect()
         };
@@ -73,6 +74,11 @@ impl Spaces {
         }
         Ok(())
     }
+}
+
+/// Whether a text can be the id of a snapshot's memory.
+pub(crate) fn is_memory_id(id: &str) -> bool {
+    id.len() == 2 * ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 fn link(from: &Path, to: &Path) -> io::Result<()> {

@@ -13,20 +13,20 @@ fn id(path: &str) -> &str {
 
 impl Daemon {
     /// Freezes a sandbox and gives the path of its space.
-    async fn freeze(&self, sandbox: &str) -> String {
+    pub(super) async fn freeze(&self, sandbox: &str) -> String {
         let frozen = self.post(&format!("{sandbox}/freeze"), "").await;
         assert_eq!(frozen.status, 200, "{}", frozen.text());
         format!("/v1/spaces/{}", frozen.json()["id"].as_str().unwrap())
     }
 
     /// Resumes a space and gives the path of its sandbox.
-    async fn resume(&self, space: &str, body: &str) -> String {
+    pub(super) async fn resume(&self, space: &str, body: &str) -> String {
         let resumed = self.post(&format!("{space}/resume"), body).await;
         assert_eq!(resumed.status, 200, "{}", resumed.text());
         format!("/v1/sandboxes/{}", resumed.json()["id"].as_str().unwrap())
     }
 
-    fn spaces_on_disk(&self) -> Vec<String> {
+    pub(super) fn spaces_on_disk(&self) -> Vec<String> {
         let found = fs::read_dir(self.dir.path().join("data/spaces")).unwrap();
         let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name != "templates").collect()
