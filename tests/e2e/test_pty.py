@@ -200,10 +200,11 @@ def test_runs_go_on_beside_terminals(box: Sandbox) -> None:
 
 
 def leaves(pty: Any) -> int:
-    """Says end of input until it is heard: while a program changes the terminal's mode it may get lost."""
+    """Says end of input until it is heard: while a program changes the terminal's mode it may get lost, or become a
+    character of the line, which Ctrl-U takes back."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        pty.send_input(b"\x04")
+        pty.send_input(b"\x15\x04")
         try:
             return int(pty.wait(timeout=2))
         except TimeoutError:

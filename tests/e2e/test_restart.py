@@ -122,6 +122,23 @@ def test_families_merges_and_a_vm_that_died_meanwhile(url: str, http: httpx.Clie
             http.delete(f"/v1/sandboxes/{sandbox.id}")
 
 
+def test_a_checkpoint_can_be_gone_back_to_under_the_next_daemon(url: str, http: httpx.Client, machine: Machine) -> None:
+    with Sandbox(host=url) as box:
+        box.run_code("x = 'before'")
+        made = http.post(f"/v1/sandboxes/{box.id}/checkpoints", json={"name": "mark"}, timeout=60)
+        assert made.status_code == 200, made.text
+        box.run_code("x = 'after'")
+        replace_daemon(machine, http)
+        assert http.get(f"/v1/sandboxes/{box.id}/checkpoints").json()["checkpoints"] == [made.json()]
+        assert raw_exec(url, box.id, "print(x)").output() == "after"
+        for _ in range(2):
+            back = http.post(f"/v1/sandboxes/{box.id}/rollback", json={"checkpoint": "mark"}, timeout=60)
+            assert back.status_code == 200, back.text
+            assert raw_exec(url, box.id, "print(x); x = 'again'").output() == "before"
+        refused = http.post(f"/v1/sandboxes/{box.id}/freeze")
+        assert refused.status_code == 409 and "mark" in refused.json()["error"]
+
+
 def test_a_daemon_is_replaced_in_order_by_one_command(url: str, http: httpx.Client, cli: Cli) -> None:
     with Sandbox(host=url) as box:
         box.run_code("x = 1")

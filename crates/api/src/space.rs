@@ -17,6 +17,9 @@ pub struct FreezeRequest {
     /// nothing of the template but its disk image.
     #[schemars(with = "Option<bool>")]
     pub whole: bool,
+    /// Freeze it although it has checkpoints, which end with it.
+    #[schemars(with = "Option<bool>")]
+    pub drop_checkpoints: bool,
 }
 
 /// How to go on with what was frozen. Every field is optional; `{}` and an empty body are legal.
@@ -103,6 +106,7 @@ impl FreezeRequest {
         let mut fields = Fields::parse(body)?;
         Ok(Self {
             whole: fields.flag("whole")?.unwrap_or(false),
+            drop_checkpoints: fields.flag("drop_checkpoints")?.unwrap_or(false),
         })
     }
 }

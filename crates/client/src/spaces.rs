@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use api::{CreatedSandbox, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
+use api::{CreatedSandbox, FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 use pod_types::{SandboxId, SpaceId};
 
 use crate::client::{Client, NOTHING};
@@ -14,10 +14,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; the sandbox goes on then.
-    pub fn freeze(&self, id: SandboxId) -> Result<SpaceInfo, ClientError> {
+    pub fn freeze(&self, id: SandboxId, how: FreezeRequest) -> Result<SpaceInfo, ClientError> {
         let path = format!("/v1/sandboxes/{id}/freeze");
         let call = Call::new("POST", &path, "freezing a sandbox").with_a_boot();
-        self.transport.json(call, NOTHING)
+        self.transport.json(call, Some(&how))
     }
 
     /// All spaces this key may see, oldest first.

@@ -7,6 +7,7 @@ pub(crate) const SANDBOX_FORKED: &str = "sandbox_forked";
 pub(crate) const SANDBOX_MERGED: &str = "sandbox_merged";
 pub(crate) const SANDBOX_ROLLED_BACK: &str = "sandbox_rolled_back";
 pub(crate) const CHECKPOINT_MADE: &str = "checkpoint_made";
+pub(crate) const CHECKPOINT_ADOPTED: &str = "checkpoint_adopted";
 pub(crate) const SANDBOX_ADOPTED: &str = "sandbox_adopted";
 pub(crate) const SANDBOX_FAILED: &str = "sandbox_failed";
 pub(crate) const SANDBOX_EXPIRED: &str = "sandbox_expired";
@@ -29,13 +30,14 @@ pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 26] = [
+pub(crate) const ALL: [&str; 27] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
     SANDBOX_MERGED,
     SANDBOX_ROLLED_BACK,
     CHECKPOINT_MADE,
+    CHECKPOINT_ADOPTED,
     SANDBOX_ADOPTED,
     SANDBOX_FAILED,
     SANDBOX_EXPIRED,

@@ -20,10 +20,11 @@ use pod_types::CheckpointId;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::budget::Reservation;
+use crate::records;
 use crate::replay::Succession;
 use crate::sandbox::Origin;
 use crate::tenants::Slot;
-use crate::vm::Vm;
+use crate::vm::{Vm, VmFiles};
 
 pub(crate) use set::Checkpoints;
 
@@ -36,6 +37,7 @@ pub(crate) struct Checkpoint {
     /// What the sandbox's runs had said by then.
     pub(crate) past: Past,
     kept: Mutex<Option<Kept>>,
+    files: VmFiles,
     /// Why it is of no use any more.
     lost: OnceLock<String>,
 }
@@ -79,6 +81,7 @@ impl Checkpoint {
             created_at_ms,
             origin,
             past,
+            files: kept.vm.home.files.clone(),
             kept: Mutex::new(Some(kept)),
             lost: OnceLock::new(),
         })
@@ -119,6 +122,13 @@ impl Checkpoint {
                 Some(_) => CheckpointState::Lost,
             },
             error: lost,
+        }
+    }
+
+    /// No daemon that comes after this one will know it.
+    pub(crate) fn forget_record(&self) {
+        if let Err(error) = records::remove(&self.files.checkpoint()) {
+            tracing::error!(checkpoint = %self.id, %error, "cannot remove the record of a checkpoint");
         }
     }
 

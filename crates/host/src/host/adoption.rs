@@ -30,7 +30,7 @@ use super::creation::{Draft, Place};
 use crate::agent::{self, AgentConnection, AgentError};
 use crate::auth::Tenant;
 use crate::events;
-use crate::records::{Found, Orphan, Record, sort_out};
+use crate::records::{Bookmark, Found, OriginRecord, Orphan, Record, sort_out};
 use crate::replay::{Replay, Scribe};
 use crate::sandbox::{Origin, Spec, Start, Title};
 use crate::spaces::Spaces;
@@ -39,21 +39,22 @@ use crate::tenants::Account;
 use crate::vm::{self, Control, ControlError, Home, Process, ProcessName, Roster, Ticket, Vm, VmmSpawner};
 
 /// Sandboxes taken over at once: each mostly waits for its guest.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// How long a VM process may take to answer. One that is in the middle of cloning answers after that.
-const ANSWER_BOUND: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_BOUND: Duration = Duration::from_secs(10);
 
 /// What was found at the start.
 #[derive(Debug)]
 pub(super) struct Findings {
     orphans: Vec<(Orphan, Tickets)>,
+    bookmarks: Vec<(Bookmark, Tickets)>,
     next_home: u64,
 }
 
 /// Keep the reaper from a VM that is not taken over yet.
 #[derive(Debug)]
-struct Tickets {
+pub(super) struct Tickets {
     _process: Option<Ticket<u32>>,
     _home: Ticket<OsString>,
 }
@@ -63,6 +64,8 @@ struct Tickets {
 pub struct TakenOver {
     /// Sandboxes that go on.
     pub adopted: usize,
+    /// States of them that they can still be rolled back to.
+    pub checkpoints: usize,
     /// Those that are known and have failed.
     pub failed: usize,
     /// Those of tenants that are no more.
@@ -95,7 +98,7 @@ enum Outcome {
 
 /// Why a VM could not be taken over.
 #[derive(Debug, Error)]
-enum AdoptError {
+pub(super) enum AdoptError {
     #[error("the VM ended while no daemon was running")]
     Gone,
     #[error("its process cannot be watched")]
@@ -126,22 +129,45 @@ impl Findings {
         })?;
         // A daemon that died just after it had frozen them: what is on disk is the sandbox.
         found.orphans.retain(|orphan| !spaces.is_frozen(orphan.record.id));
+        let orphans = &found.orphans;
+        found.bookmarks.retain(|bookmark| {
+            let sandbox = bookmark.record.sandbox;
+            orphans
+                .iter()
+                .any(|orphan| orphan.record.id == sandbox || orphan.record.also.contains(&sandbox))
+        });
         let process = |orphan: &Orphan| orphan.process.map(|process| process.pid);
+        let keeper = |bookmark: &Bookmark| bookmark.record.process.pid;
+        let names = found.orphans.iter().map(|orphan| &orphan.name);
         let spared = Spared {
-            pids: found.orphans.iter().filter_map(process).collect(),
-            dirs: found.orphans.iter().map(|orphan| orphan.name.clone()).collect(),
+            pids: found
+                .orphans
+                .iter()
+                .filter_map(process)
+                .chain(found.bookmarks.iter().map(keeper))
+                .collect(),
+            dirs: names
+                .chain(found.bookmarks.iter().map(|bookmark| &bookmark.name))
+                .cloned()
+                .collect(),
         };
         storage::clear(vms, spawner, &spared)?;
-        let ticket = |orphan: Orphan| {
-            let tickets = Tickets {
-                _process: process(&orphan).map(|pid| roster.add_pid(pid)),
-                _home: roster.add_dir(orphan.name.clone()),
-            };
-            (orphan, tickets)
+        let tickets = |pid: Option<u32>, name: &OsString| Tickets {
+            _process: pid.map(|pid| roster.add_pid(pid)),
+            _home: roster.add_dir(name.clone()),
         };
+        let orphans = found.orphans.into_iter().map(|orphan| {
+            let tickets = tickets(process(&orphan), &orphan.name);
+            (orphan, tickets)
+        });
+        let bookmarks = found.bookmarks.into_iter().map(|bookmark| {
+            let tickets = tickets(Some(keeper(&bookmark)), &bookmark.name);
+            (bookmark, tickets)
+        });
         Ok(Self {
             next_home: found.next_home,
-            orphans: found.orphans.into_iter().map(ticket).collect(),
+            orphans: orphans.collect(),
+            bookmarks: bookmarks.collect(),
         })
     }
 
@@ -159,9 +185,12 @@ impl Findings {
 impl Host {
     /// Takes over what [`Self::open`] has found. To be called once, before calls are answered.
     pub async fn take_over(self: &Arc<Self>) -> TakenOver {
-        let orphans = {
+        let (orphans, bookmarks) = {
             let mut findings = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut findings.orphans)
+            let Findings {
+                orphans, bookmarks, ..
+            } = &mut *findings;
+            (std::mem::take(orphans), std::mem::take(bookmarks))
         };
         if orphans.is_empty() {
             return TakenOver::default();
@@ -178,8 +207,10 @@ impl Host {
             self.take_over_one(orphan, tickets, &former).instrument(span)
         });
         let outcomes: Vec<_> = stream::iter(adopting).buffer_unordered(AT_ONCE).collect().await;
+        let checkpoints = self.take_over_checkpoints(bookmarks, &former).await;
         let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
         let report = TakenOver {
+            checkpoints,
             adopted: count(|outcome| matches!(outcome, Outcome::Adopted)),
             failed: count(|outcome| matches!(outcome, Outcome::Failed)),
             ended: count(|outcome| matches!(outcome, Outcome::Ended)),
@@ -251,7 +282,7 @@ impl Host {
         self.restore_sandbox(&account, record, (home, replay), up, former)
     }
 
-    fn open_process(&self, process: ProcessName) -> Result<Process, AdoptError> {
+    pub(super) fn open_process(&self, process: ProcessName) -> Result<Process, AdoptError> {
         match self.tools.spawner.adopt(process) {
             Ok(inner) => Ok(Process::new(inner, self.tools.homes.roster())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdoptError::Gone),
@@ -347,13 +378,17 @@ impl Host {
             rootfs_gb: record.spec.rootfs_gb,
             egress: record.spec.egress,
         };
-        let origin = Origin {
-            source: record.origin.source,
-            generation: record.origin.generation,
-            ancestry: Ancestry::from_links(&record.origin.ancestry)?,
-        };
-        Some((spec, origin))
+        Some((spec, origin_of(&record.origin)?))
     }
+}
+
+/// Where a VM comes from; nothing when the record names no ancestry.
+pub(super) fn origin_of(record: &OriginRecord) -> Option<Origin> {
+    Some(Origin {
+        source: record.source,
+        generation: record.generation,
+        ancestry: Ancestry::from_links(&record.ancestry)?,
+    })
 }
 
 /// Who is known by another id now than what its children may have written down.

@@ -1,5 +1,6 @@
 //! Keeping a state of a sandbox, and going back to it under the same id.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::clock;
 use crate::events;
 use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise_as};
+use crate::records::{CheckpointRecord, OriginRecord};
 use crate::replay::Succession;
 use crate::sandbox::{Message, Origin, Sandbox, Start};
 use crate::tenants::TurnRefused;
@@ -46,6 +48,8 @@ pub(crate) enum CheckpointError {
     Clone(CloneError),
     Raise(RaiseError),
     Carry(AgentError),
+    /// It cannot be written down.
+    Record(io::Error),
 }
 
 impl CheckpointError {
@@ -54,7 +58,7 @@ impl CheckpointError {
             Self::NoRoom(_) => Failing::NoRoom,
             Self::Stopping => Failing::Stopping,
             Self::Lost(_) | Self::Clone(_) | Self::Raise(_) | Self::Carry(_) => Failing::Vm,
-            Self::NoId(_) => Failing::Internal,
+            Self::NoId(_) | Self::Record(_) => Failing::Internal,
             _ => Failing::Refused,
         }
     }
@@ -127,16 +131,37 @@ impl Host {
         marks.mark("clone");
         marks.note("paused", Duration::from_micros(brood.paused_us));
         let vm = brood.vms.pop().ok_or(CheckpointError::Unknown)?;
+        let origin = Origin {
+            source: Source::Rollback,
+            generation: sandbox.origin.generation.saturating_add(1),
+            ancestry: sandbox.origin.ancestry.child(self.next_vm(), created_at_ms),
+        };
+        let record = CheckpointRecord {
+            id: own_id,
+            name: place.name.clone(),
+            created_at_ms,
+            sandbox: id,
+            origin: OriginRecord::from(&origin),
+            busy,
+            process: vm.process.name(),
+            boot: vm::boot_id(),
+            reserved_mib: reservation.mib(),
+        };
+        let files = vm.home.files.clone();
+        let keeping = tokio::task::spawn_blocking(move || {
+            let kept = record.keep(&succession, &files);
+            kept.map(|()| succession)
+        });
+        let succession = keeping.await.map_err(io::Error::other).and_then(|kept| kept);
         let note = Note {
             id: own_id,
             name: place.name.clone(),
             created_at_ms,
-            origin: Origin {
-                source: Source::Rollback,
-                generation: sandbox.origin.generation.saturating_add(1),
-                ancestry: sandbox.origin.ancestry.child(self.next_vm(), created_at_ms),
+            origin,
+            past: Past {
+                succession: succession.map_err(CheckpointError::Record)?,
+                busy,
             },
-            past: Past { succession, busy },
         };
         let kept = Kept {
             vm,
@@ -283,6 +308,7 @@ impl Host {
             .find(id, tenant)
             .and_then(|sandbox| sandbox.checkpoints.remove(key));
         if let Some(checkpoint) = removed {
+            checkpoint.forget_record();
             self.owners.spawn(async move { checkpoint.end().await });
         }
     }

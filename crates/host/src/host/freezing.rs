@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::FreezeCause;
+use api::{FreezeCause, FreezeRequest};
 use lifecycle::{EndReason, FreezeRefused, Machine};
 use pod_types::{ErrorChain, IdError, SpaceId};
 use thiserror::Error;
@@ -40,6 +40,8 @@ pub(crate) enum FreezeError {
     Quota(#[source] OverQuota),
     #[error("the host's disk has {available_mib} MiB left, and this may take {need_mib}")]
     DiskFull { need_mib: u64, available_mib: u64 },
+    #[error("its checkpoints would be lost: {}", .0.join(", "))]
+    Checkpoints(Vec<String>),
     #[error("there is no id for the space")]
     Id(#[source] IdError),
     #[error("cannot work on the space's files")]
@@ -65,21 +67,25 @@ impl FreezeError {
 }
 
 impl Host {
-    /// Freezes a sandbox: it is a space then, and its id is unknown. Goes on when nobody waits for it any more.
+    /// Freezes a sandbox that nobody has asked for it: what it could be rolled back to ends.
     pub(crate) async fn freeze(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         cause: FreezeCause,
     ) -> Result<SpaceId, FreezeError> {
-        self.freeze_as(sandbox, cause, false).await
+        let wanted = FreezeRequest {
+            drop_checkpoints: true,
+            whole: false,
+        };
+        self.freeze_as(sandbox, cause, wanted).await
     }
 
-    /// The same, also with all memory that could be had from the template.
+    /// Freezes a sandbox: it is a space then, and its id is unknown. Goes on when nobody waits for it any more.
     pub(crate) async fn freeze_as(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         cause: FreezeCause,
-        whole: bool,
+        wanted: FreezeRequest,
     ) -> Result<SpaceId, FreezeError> {
         if self.is_stopping() && cause != FreezeCause::Shutdown {
             return Err(FreezeError::Stopping);
@@ -87,7 +93,7 @@ impl Host {
         let (host, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         let freezing = self.owners.spawn(async move {
             let started = Instant::now();
-            let frozen = host.freeze_or_go_on(&sandbox, cause, whole).await;
+            let frozen = host.freeze_or_go_on(&sandbox, cause, wanted).await;
             match &frozen {
                 Ok(meta) => host.metrics().spaces.frozen(started.elapsed(), meta.bytes()),
                 Err(error) => {
@@ -110,8 +116,13 @@ impl Host {
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         cause: FreezeCause,
-        whole: bool,
+        wanted: FreezeRequest,
     ) -> Result<Arc<Meta>, FreezeError> {
+        let checkpoints = sandbox.checkpoints.all();
+        if !wanted.drop_checkpoints && !checkpoints.is_empty() {
+            let names = checkpoints.iter().map(|checkpoint| checkpoint.name.clone());
+            return Err(FreezeError::Checkpoints(names.collect()));
+        }
         self.admit_space(sandbox).await?;
         let begin = match cause {
             FreezeCause::Request | FreezeCause::Shutdown | FreezeCause::Import => Machine::begin_freeze,
@@ -120,7 +131,7 @@ impl Host {
         };
         let refused = sandbox.advance(begin);
         refused.map_err(FreezeError::Refused)?;
-        let frozen = self.freeze_to_end(sandbox, cause, whole).await;
+        let frozen = self.freeze_to_end(sandbox, cause, wanted.whole).await;
         if frozen.is_err() {
             let (told, goes_on) = oneshot::channel();
             if sandbox.tell(Message::GoOn(told)).await {

@@ -3,6 +3,7 @@
 mod activity;
 mod adoption;
 mod capacity;
+mod checkpoint_adoption;
 mod checkpointing;
 mod creation;
 mod disk_room;

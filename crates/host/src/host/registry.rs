@@ -54,6 +54,11 @@ impl Registry {
             .filter(|sandbox| tenant.may_see(sandbox.tenant))
     }
 
+    /// Whoever's it is.
+    pub(super) fn get(&self, id: SandboxId) -> Option<&Arc<Sandbox>> {
+        self.sandboxes.get(&id)
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Sandbox>> {
         self.sandboxes.values()
     }

@@ -139,6 +139,10 @@ impl From<CheckpointError> for Failed {
                 "delete a checkpoint or a sandbox; the sandbox itself is as it was",
             ),
             CheckpointError::NoId(error) => ApiError::new(ErrorCode::Internal, error.to_string()),
+            CheckpointError::Record(error) => ApiError::new(
+                ErrorCode::Internal,
+                format!("the checkpoint was not written down, so it was not made: {error}"),
+            ),
             CheckpointError::Clone(error) => failed(ErrorChain(&error).to_string()),
             CheckpointError::Raise(error) => {
                 failed(format!("what was kept is of no use: {}", ErrorChain(&error)))

@@ -20,6 +20,7 @@ use super::access::{NoteRoute, RouteNote, Visit};
 use super::error::{Failed, not_found};
 use super::metrics::{self, Readers};
 use super::routes::Routes;
+use super::unread::{Rest, Shared};
 use super::{
     admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
     sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
@@ -62,10 +63,15 @@ impl Api {
             *request.uri_mut() = uri.clone();
         }
         let visit = Visit::begin(&mut request);
-        let response = match inner {
+        let (request, rest) = Rest::of(request);
+        let mut response = match inner {
             Ok(_) => self.admit(request, remote).instrument(visit.span()).await,
-            Err(error) => error.into_response(),
+            Err(error) => {
+                drop(request);
+                error.into_response()
+            }
         };
+        rest.settle(&mut response).await;
         visit.end(&response, self.metrics());
         response
     }
@@ -88,7 +94,7 @@ impl Api {
         self.host().map(|host| &**host.metrics())
     }
 
-    async fn admit(&self, mut request: hyper::Request<Incoming>, remote: SocketAddr) -> Response {
+    async fn admit(&self, mut request: hyper::Request<Shared>, remote: SocketAddr) -> Response {
         let path = request.uri().path();
         if let Some(document) = documents::answer(request.method(), path) {
             return document;

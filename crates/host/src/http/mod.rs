@@ -34,6 +34,7 @@ mod stall;
 mod status;
 mod terminal_page;
 mod transfers;
+mod unread;
 mod usage;
 mod webhooks;
 

@@ -31,6 +31,8 @@ impl From<FreezeError> for Failed {
                 FreezeRefused::Failed { .. } => ApiError::new(ErrorCode::SandboxFailed, text),
                 FreezeRefused::Ended { .. } => return no_sandbox(),
             },
+            FreezeError::Checkpoints(_) => ApiError::new(ErrorCode::StateConflict, text)
+                .hint("delete them, or freeze with `drop_checkpoints` set to true"),
             FreezeError::Quota(_) => ApiError::new(ErrorCode::SpaceQuota, text).hint(
                 "the sandbox goes on; delete a space, or have the limits `spaces` and `spaces_mib` raised",
             ),

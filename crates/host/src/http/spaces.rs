@@ -27,9 +27,7 @@ pub(super) async fn freeze(
     let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
     let (head, content) = request.into_parts();
     let wanted = FreezeRequest::parse(&body::read(&head.headers, content).await?)?;
-    let id = host
-        .freeze_as(&sandbox, FreezeCause::Request, wanted.whole)
-        .await?;
+    let id = host.freeze_as(&sandbox, FreezeCause::Request, wanted).await?;
     let space = host.spaces().find(id, tenant).ok_or_else(no_space)?;
     let note = AuditNote {
         target: None,

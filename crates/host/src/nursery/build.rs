@@ -155,10 +155,18 @@ async fn boot(supplies: &Supplies) -> Result<Vm, BuildError> {
         supplies.boot_deadline,
         vm::bring_up(&mut process, &home.files, config),
     );
-    let control = up
-        .await
-        .map_err(|_| BuildError::BootDeadline(supplies.boot_deadline))?
-        .map_err(BuildError::Boot)?;
+    let up = match up.await {
+        Ok(up) => up.map_err(BuildError::Boot),
+        Err(_) => Err(BuildError::BootDeadline(supplies.boot_deadline)),
+    };
+    let control = up.inspect_err(|error| {
+        tracing::warn!(
+            template = supplies.template.name,
+            why = %ErrorChain(error),
+            console = vm::console_tail(&home.files.console()),
+            "the template's guest has not come up"
+        );
+    })?;
     Ok(Vm {
         process,
         control,

@@ -1,14 +1,12 @@
 //! A record as a file: a line that says what it is and what it sums up to, then JSON.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{ALSO_MAX, Record};
-
 /// Raised when a daemon with an older version would misread a record. New fields with a default need no new version.
 const VERSION: u32 = 1;
-
-const MAGIC: &str = "podflare-sandbox";
 
 /// Far more than any record has.
 pub(super) const BYTES_MAX: usize = 64 * 1024;
@@ -29,14 +27,25 @@ pub(crate) enum CodecError {
     Nonsense(&'static str),
 }
 
-pub(super) fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
+/// What is kept as a record.
+pub(crate) trait Kept: Serialize + DeserializeOwned {
+    /// The first word of its file.
+    const MAGIC: &'static str;
+
+    /// Whether what was read can be one.
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+pub(super) fn encode<R: Kept>(record: &R) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(record)?;
-    let mut bytes = format!("{MAGIC} {VERSION} {}\n", digest(&json)).into_bytes();
+    let mut bytes = format!("{} {VERSION} {}\n", R::MAGIC, digest(&json)).into_bytes();
     bytes.extend_from_slice(&json);
     Ok(bytes)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
+pub(super) fn decode<R: Kept>(bytes: &[u8]) -> Result<R, CodecError> {
     if bytes.len() > BYTES_MAX {
         return Err(CodecError::Damaged);
     }
@@ -45,7 +54,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
     let head = std::str::from_utf8(head).map_err(|_| CodecError::Damaged)?;
     let mut words = head.split(' ');
     let (magic, version, sum) = (words.next(), words.next(), words.next());
-    if magic != Some(MAGIC) || words.next().is_some() {
+    if magic != Some(R::MAGIC) || words.next().is_some() {
         return Err(CodecError::Damaged);
     }
     // The digest covers the version's own idea of the content, so damage to the version's digits shows as another one.
@@ -57,13 +66,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
         Some(version) => return Err(CodecError::Version(version.chars().take(10).collect())),
         None => return Err(CodecError::Damaged),
     }
-    let record: Record = serde_json::from_slice(json).map_err(CodecError::Content)?;
-    if record.also.len() > ALSO_MAX {
-        return Err(CodecError::Nonsense("it has more former ids than are ever kept"));
-    }
-    if record.process.is_none() && record.failed.is_none() {
-        return Err(CodecError::Nonsense("it has no process and has not failed"));
-    }
+    let record: R = serde_json::from_slice(json).map_err(CodecError::Content)?;
+    record.check().map_err(CodecError::Nonsense)?;
     Ok(record)
 }
 
@@ -79,7 +83,7 @@ fn digest(json: &[u8]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::records::{FailureRecord, OriginRecord, SpecRecord};
+    use crate::records::{FailureRecord, OriginRecord, Record, SpecRecord};
     use crate::sandbox::Terms;
     use crate::vm::ProcessName;
     use pod_types::SandboxId;
@@ -133,7 +137,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn a_record_is_read_back_as_it_was(record in records()) {
-            prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
+            prop_assert_eq!(decode::<Record>(&encode(&record).unwrap()).unwrap(), record);
         }
 
         #[test]
@@ -147,12 +151,12 @@ pub(super) mod tests {
             } else {
                 bytes[at] ^= change;
             }
-            decode(&bytes).unwrap_err();
+            decode::<Record>(&bytes).unwrap_err();
         }
 
         #[test]
         fn arbitrary_bytes_are_no_record(bytes: Vec<u8>) {
-            decode(&bytes).unwrap_err();
+            decode::<Record>(&bytes).unwrap_err();
         }
     }
 }

@@ -8,13 +8,16 @@ use std::path::Path;
 
 use pod_types::ErrorChain;
 
-use super::{Record, read};
+use super::codec::Kept;
+use super::{CheckpointRecord, Record, read};
 use crate::vm::{ProcessName, VmFiles, VmmSpawner, boot_id};
 
 /// What is to be taken over.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) orphans: Vec<Orphan>,
+    /// Of sandboxes among those, oldest first.
+    pub(crate) bookmarks: Vec<Bookmark>,
     /// Higher than the name of any directory that stays.
     pub(crate) next_home: u64,
 }
@@ -29,12 +32,20 @@ pub(crate) struct Orphan {
     pub(crate) process: Option<ProcessName>,
 }
 
+/// A checkpoint without a daemon.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Bookmark {
+    /// Of its directory.
+    pub(crate) name: OsString,
+    pub(crate) record: CheckpointRecord,
+}
+
 /// Looks at every directory under `vms`. What is not given back is to be ended and removed.
 pub(crate) fn sort_out(vms: &Path, spawner: &dyn VmmSpawner) -> io::Result<Found> {
     let running: HashSet<ProcessName> = spawner.running(vms).into_iter().collect();
     let boot = boot_id();
     let mut found = Found::default();
-    let mut records = Vec::new();
+    let (mut records, mut bookmarks) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(vms)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -42,22 +53,36 @@ pub(crate) fn sort_out(vms: &Path, spawner: &dyn VmmSpawner) -> io::Result<Found
             found.next_home = found.next_home.max(number);
         }
         let files = VmFiles { dir: entry.path() };
-        match read(&files.record()) {
-            Ok(None) => {}
-            Ok(Some(record)) if record.boot != boot => {
+        match usable::<Record>(&files.record()) {
+            Some(record) if record.boot != boot => {
                 tracing::info!(sandbox_id = %record.id, "a sandbox ended with the machine it ran on");
             }
-            Ok(Some(record)) => records.push((name, record)),
-            Err(error) => tracing::error!(
-                dir = %files.dir.display(),
-                error = %ErrorChain(&error),
-                "the record of a sandbox cannot be used; nobody knows whose it is, so its VM is ended"
-            ),
+            Some(record) => records.push((name, record)),
+            None => {
+                let record = usable::<CheckpointRecord>(&files.checkpoint());
+                let here =
+                    |record: &CheckpointRecord| record.boot == boot && running.contains(&record.process);
+                bookmarks.extend(record.filter(here).map(|record| Bookmark { name, record }));
+            }
         }
     }
     found.next_home += 1;
     found.orphans = claimed(records, &running);
+    bookmarks.sort_by_key(|bookmark| (bookmark.record.created_at_ms, bookmark.record.id));
+    found.bookmarks = bookmarks;
     Ok(found)
+}
+
+/// The record at a path, if there is one of use.
+fn usable<R: Kept>(path: &Path) -> Option<R> {
+    read(path).unwrap_or_else(|error| {
+        tracing::error!(
+            record = %path.display(),
+            error = %ErrorChain(&error),
+            "a record cannot be used; nobody knows whose the VM beside it is, so that is ended"
+        );
+        None
+    })
 }
 
 /// Each id and each process once: those with the highest claim.

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::Record;
-use super::codec::{self, BYTES_MAX, CodecError};
+use super::codec::{self, BYTES_MAX, CodecError, Kept};
 
 /// Why there is no record to be had.
 #[derive(Debug, Error)]
@@ -20,7 +19,7 @@ pub(crate) enum RecordError {
 }
 
 /// Writes a record, whole or not at all. What was there before stays until then.
-pub(crate) fn write(path: &Path, record: &Record) -> io::Result<()> {
+pub(crate) fn write<R: Kept>(path: &Path, record: &R) -> io::Result<()> {
     let bytes = codec::encode(record)?;
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
@@ -41,7 +40,7 @@ pub(crate) fn write(path: &Path, record: &Record) -> io::Result<()> {
 }
 
 /// The record at a path; `None` when there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<Record>, RecordError> {
+pub(crate) fn read<R: Kept>(path: &Path) -> Result<Option<R>, RecordError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -70,6 +69,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Record;
     use crate::records::codec::tests::records;
     use proptest::strategy::{Strategy as _, ValueTree as _};
     use proptest::test_runner::TestRunner;
@@ -79,16 +79,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record");
         let one = || records().new_tree(&mut TestRunner::default()).unwrap().current();
-        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(read::<Record>(&path).unwrap(), None);
         for _ in 0..3 {
             let record = one();
             write(&path, &record).unwrap();
             assert_eq!(read(&path).unwrap(), Some(record));
         }
         fs::write(&path, "").unwrap();
-        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(read::<Record>(&path).unwrap(), None);
         fs::write(&path, "podflare-sandbox 1 0").unwrap();
-        assert!(matches!(read(&path), Err(RecordError::Codec(_))));
+        assert!(matches!(read::<Record>(&path), Err(RecordError::Codec(_))));
         remove(&path).unwrap();
         remove(&path).unwrap();
     }

@@ -3,6 +3,8 @@
 //! ```text
 //!  vms/17/record      this sandbox: its id, terms, spec, origin, and which process its VM is
 //!  vms/17/record.new  the same, being written
+//!  vms/18/checkpoint  a checkpoint: its id, name, and sandbox, and which process keeps it
+//!  vms/18/past        what the sandbox's runs had said by then
 //! ```
 //!
 //! A record is written before a client learns that the sandbox exists, and removed before it learns that it does not any
@@ -14,6 +16,7 @@
 //! rename on the winner is the sandbox of that id, whether or not the loser's record is gone yet. Children name their
 //! parent by an id that it may have lost that way, so a record has [those](Record::also), too.
 
+mod checkpoint;
 mod codec;
 mod find;
 mod keep;
@@ -21,10 +24,12 @@ mod keep;
 use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::Terms;
+use crate::sandbox::{Origin, Terms};
 use crate::vm::ProcessName;
+use codec::Kept;
 
-pub(crate) use find::{Found, Orphan, sort_out};
+pub(crate) use checkpoint::CheckpointRecord;
+pub(crate) use find::{Bookmark, Found, Orphan, sort_out};
 pub(crate) use keep::{read, remove, write};
 
 /// Former ids that are remembered, newest first to go last.
@@ -53,6 +58,20 @@ pub(crate) struct Record {
     pub(crate) failed: Option<FailureRecord>,
 }
 
+impl Kept for Record {
+    const MAGIC: &'static str = "podflare-sandbox";
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.also.len() > ALSO_MAX {
+            return Err("it has more former ids than are ever kept");
+        }
+        if self.process.is_none() && self.failed.is_none() {
+            return Err("it has no process and has not failed");
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SpecRecord {
     pub(crate) template: String,
@@ -75,4 +94,14 @@ pub(crate) struct FailureRecord {
     pub(crate) why: String,
     /// The guest's last words on its console.
     pub(crate) words: String,
+}
+
+impl From<&Origin> for OriginRecord {
+    fn from(origin: &Origin) -> Self {
+        Self {
+            source: origin.source,
+            generation: origin.generation,
+            ancestry: origin.ancestry.links().collect(),
+        }
+    }
 }

@@ -146,11 +146,7 @@ impl Sandbox {
                 rootfs_gb: self.spec.rootfs_gb,
                 egress: self.spec.egress,
             },
-            origin: OriginRecord {
-                source: self.origin.source,
-                generation: self.origin.generation,
-                ancestry: self.origin.ancestry.links().collect(),
-            },
+            origin: OriginRecord::from(&self.origin),
             parent: standing.parent,
             also: standing.also.clone(),
             claim: standing.claim,

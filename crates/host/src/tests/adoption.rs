@@ -372,7 +372,7 @@ async fn a_run_that_is_over_in_the_guest_is_closed_in_the_replay() {
 }
 
 #[tokio::test]
-async fn a_rollback_and_other_terms_hold_under_the_next_daemon_and_checkpoints_end_with_theirs() {
+async fn a_rollback_and_other_terms_hold_under_the_next_daemon_and_so_do_checkpoints() {
     let house = House::new();
     let mut first = house.daemon(Setup::default()).await;
     let daemon = first.daemon();
@@ -383,6 +383,17 @@ async fn a_rollback_and_other_terms_hold_under_the_next_daemon_and_checkpoints_e
         .await;
     assert!(made.status < 300, "{}", made.text());
     daemon.run(&sandbox, "keep late").await;
+    for name in ["b", "c"] {
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        let made = daemon.post(&format!("{sandbox}/checkpoints"), &body).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+    }
+    daemon.delete(&format!("{sandbox}/checkpoints/c")).await;
+    let checkpoints = daemon.get(&sandbox).await.json()["checkpoints"].clone();
+    let alone = daemon.sandbox().await;
+    let lost = daemon.post(&format!("{alone}/checkpoints"), "").await;
+    assert_eq!(lost.status, 200, "{}", lost.text());
+    daemon.delete(&alone).await;
     let back = daemon
         .post(&format!("{sandbox}/rollback"), r#"{"checkpoint":"a"}"#)
         .await;
@@ -396,8 +407,14 @@ async fn a_rollback_and_other_terms_hold_under_the_next_daemon_and_checkpoints_e
     assert_eq!(daemon.says(&sandbox, "kept").await, "early");
     let info = daemon.get(&sandbox).await.json();
     assert_eq!(info["timeout_seconds"], 4242);
-    assert_eq!(info["checkpoints"].as_array().map_or(0, Vec::len), 0);
-    assert_eq!(daemon.alive(), 1);
+    assert_eq!(info["checkpoints"], checkpoints);
+    assert_eq!(daemon.alive(), 3);
+    for (name, said) in [("b", "late"), ("a", "early")] {
+        let body = format!(r#"{{"checkpoint":"{name}"}}"#);
+        let back = daemon.post(&format!("{sandbox}/rollback"), &body).await;
+        assert_eq!(back.status, 200, "{}", back.text());
+        assert_eq!(daemon.says(&sandbox, "kept").await, said);
+    }
     second.stop().await;
     assert_eq!(house.homes(), 0);
 }

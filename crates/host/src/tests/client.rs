@@ -95,6 +95,11 @@ impl Connection {
             .unwrap();
     }
 
+    /// A part of a request.
+    pub(super) async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
     /// Reads until the text has come.
     pub(super) async fn read_until(&mut self, text: &str) -> usize {
         loop {

@@ -1,5 +1,7 @@
 //! Statuses and texts: each row of the contract's error table.
 
+use std::time::Duration;
+
 use super::client::{self, Connection};
 use super::{Daemon, Setup};
 
@@ -117,6 +119,37 @@ async fn a_body_over_the_limit_is_answered_even_to_a_client_that_sends_it_all_fi
         (413, "body_too_large")
     );
     assert!(response.text().contains("64 MiB"));
+    daemon.stop().await;
+}
+
+/// A client that sends the body of its request after the head, as most do: is there a next answer on its connection?
+async fn is_kept(daemon: &Daemon, head: &str, body: &str) -> bool {
+    let mut connection = Connection::open(daemon.address).await;
+    connection.write(head).await;
+    // By now the answer could be there, if it were not for the body.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    connection.write(body).await;
+    let refused = connection.response().await;
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    if refused.header("connection") == Some("close") {
+        return false;
+    }
+    connection.send("GET", "/v1/sandboxes", "", "").await;
+    assert_eq!(connection.response().await.status, 200);
+    true
+}
+
+#[tokio::test]
+async fn a_refused_request_whose_body_nobody_wants_does_not_spoil_the_next_one() {
+    let daemon = Daemon::start().await;
+    let head = |length: usize, more: &str| {
+        format!("POST {UNKNOWN}/freeze HTTP/1.1\r\nhost: x\r\n{more}content-length: {length}\r\n\r\n")
+    };
+    let body = r#"{"code":"1"}"#;
+    assert!(is_kept(&daemon, &head(body.len(), ""), body).await);
+    // Too much to be waited for, or not sent before it is asked for: it is said that the connection ends.
+    assert!(!is_kept(&daemon, &head(32 << 20, ""), body).await);
+    assert!(!is_kept(&daemon, &head(body.len(), "expect: 100-continue\r\n"), "").await);
     daemon.stop().await;
 }
 

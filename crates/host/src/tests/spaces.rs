@@ -137,6 +137,13 @@ async fn what_cannot_be_frozen_goes_on_and_leaves_nothing() {
         assert!(daemon.spaces_on_disk().is_empty());
     }
     daemon.simulation.faults.lock().unwrap().no_freeze = None;
+    let checkpoints = format!("{sandbox}/checkpoints");
+    let made = daemon.post(&checkpoints, r#"{"name":"mark"}"#).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let refused = daemon.post(&path, "").await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "state_conflict"));
+    assert!(refused.text().contains("mark"), "{}", refused.text());
+    daemon.delete(&format!("{checkpoints}/mark")).await;
     daemon.simulation.faults.lock().unwrap().boasts = true;
     assert_eq!(daemon.post(&path, "").await.status, 500);
     assert_eq!(daemon.says(&sandbox, "kept").await, "here");

@@ -42,6 +42,16 @@ impl VmFiles {
         self.dir.join("record")
     }
 
+    /// The same of a VM that keeps a checkpoint.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint")
+    }
+
+    /// What the runs of a checkpoint's sandbox had said by then.
+    pub(crate) fn past(&self) -> PathBuf {
+        self.dir.join("past")
+    }
+
     /// What its runs have said; see [`crate::replay`].
     pub(crate) fn replay(&self) -> PathBuf {
         self.dir.join("replay")

@@ -1,6 +1,6 @@
 //! `podflare sandbox freeze`.
 
-use api::SpaceInfo;
+use api::{FreezeRequest, SpaceInfo};
 use pod_types::SandboxId;
 use serde::Serialize;
 
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// The sandbox
     #[arg(value_name = "ID")]
     id: SandboxId,
+    /// Freeze it although it has checkpoints, which end with it
+    #[arg(long)]
+    drop_checkpoints: bool,
 }
 
 /// For people and shells alike: the id alone.
@@ -32,7 +35,11 @@ pub(crate) struct Args {
 struct Frozen(SpaceInfo);
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let space = context.client()?.freeze(args.id)?;
+    let how = FreezeRequest {
+        drop_checkpoints: args.drop_checkpoints,
+        ..FreezeRequest::default()
+    };
+    let space = context.client()?.freeze(args.id, how)?;
     context.printer.show(&Frozen(space))?;
     Ok(Exit::Ok)
 }
