@@ -43,6 +43,7 @@ fn file(pieces: &Pieces) -> (File, Vec<u8>) {
         file.write_all_at(piece, content.len() as u64).unwrap();
         content.extend(piece);
     }
+    file.set_len(content.len() as u64).unwrap();
     (file, content)
 }
 
