@@ -144,8 +144,8 @@ impl Api {
             let tenant = caller.account.tenant();
             asked_for = frozen_hint::asked_for(request.uri().path()).map(|id| (id, tenant));
             if let Some((id, tenant)) = asked_for
-                && host.config().spaces.wake
                 && frozen_hint::wakes(request.uri().path())
+                && caller.account.wake().unwrap_or(host.config().spaces.wake)
             {
                 host.wake(id, tenant).await;
             }

@@ -192,6 +192,7 @@ mod tests {
             name: "a".to_owned(),
             tier: pod_types::Tier::Free,
             overrides: pod_types::Overrides::new(),
+            wake: None,
             created_at_ms: 1,
         };
         let caller = Caller {

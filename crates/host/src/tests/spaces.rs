@@ -367,6 +367,48 @@ async fn an_idle_persistent_sandbox_is_frozen_and_woken_under_its_id() {
 }
 
 #[tokio::test]
+async fn a_tenant_says_whether_its_sandboxes_are_woken_and_else_the_host_does() {
+    for host in [false, true] {
+        let daemon = Daemon::with(Setup {
+            spaces: crate::SpacesConfig {
+                wake: host,
+                ..crate::SpacesConfig::default()
+            },
+            ..Setup::default()
+        })
+        .await;
+        let key = tenant(&daemon, "acme", serde_json::json!({})).await;
+        let ask = async |method: &str, path: &str, body: &str| call(&daemon, &key, method, path, body).await;
+        let created = ask("POST", "/v1/sandboxes", "{}").await.json();
+        let sandbox = format!("/v1/sandboxes/{}", created["id"].as_str().unwrap());
+        for (setting, wakes) in [("null", host), ("false", false), ("true", true), ("null", host)] {
+            let admin = "/v1/admin/tenants/acme";
+            let body = format!(r#"{{"wake":{setting}}}"#);
+            let set = call(&daemon, super::OPERATOR, "PATCH", admin, &body).await.json();
+            assert_eq!(set["wake"].to_string(), setting);
+            let frozen = ask("POST", &format!("{sandbox}/freeze"), "").await;
+            assert_eq!(frozen.status, 200, "{}", frozen.text());
+            let looked = ask("GET", &sandbox, "").await;
+            assert_eq!(looked.status, 404);
+            let run = ask("POST", &format!("{sandbox}/exec"), r#"{"code":"print"}"#).await;
+            assert_eq!(run.status, if wakes { 200 } else { 404 }, "{host} {setting}");
+            if !wakes {
+                // Another request wakes it for the next round.
+                let on = call(&daemon, super::OPERATOR, "PATCH", admin, r#"{"wake":true}"#).await;
+                assert_eq!(on.status, 200);
+                assert_eq!(
+                    ask("POST", &format!("{sandbox}/exec"), r#"{"code":"print"}"#)
+                        .await
+                        .status,
+                    200
+                );
+            }
+        }
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn persistent_sandboxes_are_frozen_when_the_host_stops() {
     let daemon = Daemon::start().await;
     let simulation = daemon.simulation.clone();
