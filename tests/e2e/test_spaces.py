@@ -10,6 +10,7 @@ import httpx
 import pytest
 from podflare import Client, Sandbox
 from support.cli import Cli
+from support.operator import tenants
 from support.terminals import opened
 from support.waiting import wait_until
 from support.wire import raw_exec
@@ -196,3 +197,16 @@ def test_a_space_goes_through_a_file_and_a_damaged_file_changes_nothing(
     assert http.get(f"/v1/spaces/{imported}").json()["cause"] == "import"
     with resumed(url, imported) as again:
         assert says(url, again.id, "print(sum(kept), open('/root/kept').read())") == "328350 on disk"
+
+
+def test_a_tenant_decides_whether_its_sandboxes_are_woken(cli: Cli, url: str) -> None:
+    with tenants(cli, url) as make:
+        tenant = make("e2e-wakes", "--wake", "on")
+        with tenant.http() as acme:
+            sandbox = acme.post("/v1/sandboxes", json={}).raise_for_status().json()["id"]
+            for wake, status in [("on", 200), ("off", 404)]:
+                cli.run("tenant", "set", tenant.name, "--wake", wake).expect()
+                freeze(acme, sandbox)
+                run = acme.post(f"/v1/sandboxes/{sandbox}/exec", json={"code": "print(6 * 7)"})
+                assert run.status_code == status, run.text
+                assert status != 200 or '"42"' in run.text, run.text
