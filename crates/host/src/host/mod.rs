@@ -214,6 +214,7 @@ impl Host {
         host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
         host.background
             .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
+        host.background.spawn(Self::check_bases(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }

@@ -31,7 +31,7 @@ use crate::events;
 use crate::happenings::Happening;
 use crate::replay::{KeptError, Replay, Scribe, Succession};
 use crate::sandbox::{Origin, RunStream, Sandbox, Spec, Start, Terms, Title};
-use crate::spaces::{Claim, Meta, NoSpace, image_mark};
+use crate::spaces::{BaseError, Claim, Meta, NoSpace, image_mark};
 use crate::storage::Template;
 use crate::tenants::TurnRefused;
 use crate::vm::{self, BootError, ThawVmError, Vm};
@@ -65,6 +65,8 @@ pub(crate) enum ResumeError {
     Unfit(String),
     #[error("cannot work on the space's files")]
     Files(#[source] io::Error),
+    #[error("the space lies over what is not there any more as it was")]
+    Base(#[source] BaseError),
     #[error("what its runs have said is of no use")]
     Replay(#[source] KeptError),
     #[error("the VM of the space cannot go on here")]
@@ -161,9 +163,10 @@ impl Host {
         let need = need.min(u64::from(spec.ram_mib));
         let (reservation, _turn) = self.room_at_turn(turn, line, need, &account).await?;
         marks.mark("turn");
-        let risen = self
-            .raise_space(&claim, &spec.template, known_as, &mut marks)
-            .await?;
+        let raising = self.raise_space(&claim, &spec.template, known_as, &mut marks);
+        let (risen, checked) = tokio::join!(raising, self.check_base(&claim));
+        let risen = risen?;
+        checked?;
         if caller.is_closed() {
             return Err(ResumeError::Abandoned);
         }
@@ -264,6 +267,16 @@ impl Host {
             rootfs_gb: meta.shape.rootfs_gb,
             egress: request.egress.unwrap_or(meta.shape.egress),
         })
+    }
+
+    /// Whether the memory under a space is what it was: asked while the VM is built over it.
+    async fn check_base(&self, claim: &Claim) -> Result<(), ResumeError> {
+        let Some(base) = claim.base() else {
+            return Ok(());
+        };
+        let spaces = Arc::clone(&self.spaces);
+        let checked = tokio::task::spawn_blocking(move || spaces.check_base(&base)).await;
+        checked.map_err(|_| ResumeError::Lost)?.map_err(ResumeError::Base)
     }
 
     /// Builds the VM, tells it who it is, and finds out whether a run goes on in it.

@@ -9,7 +9,7 @@ use pod_types::ErrorChain;
 use super::error::{Failed, host_busy, no_capacity, no_sandbox, over_quota, stopping};
 use super::spaces::no_space;
 use crate::host::{ExportError, FreezeError, ImportError, ResumeError};
-use crate::spaces::{ArrivalError, NoSpace, ParcelError};
+use crate::spaces::{ArrivalError, BaseError, NoSpace, ParcelError};
 use crate::vm::{ControlError, ThawVmError};
 
 impl From<FreezeError> for Failed {
@@ -60,6 +60,7 @@ impl From<ResumeError> for Failed {
             ResumeError::Turn(refused) => host_busy(refused),
             ResumeError::NoRoom(no_room) => no_capacity(no_room, "delete a sandbox; the space is kept"),
             ResumeError::Unfit(_)
+            | ResumeError::Base(BaseError::Damaged { .. })
             | ResumeError::Replay(_)
             | ResumeError::Thaw(ThawVmError::Thaw(ControlError::Unusable(_))) => unfit(text),
             _ => ApiError::new(ErrorCode::ResumeFailed, text).hint("the space is kept; try again"),
@@ -75,6 +76,9 @@ impl From<ExportError> for Failed {
             ExportError::Space(NoSpace::Busy) => return space_busy(),
             ExportError::TooMany(_) => ApiError::new(ErrorCode::TooManyTransfers, text).retry_after(1),
             ExportError::NoBase => ApiError::new(ErrorCode::SpaceUnusable, text).hint("the space is kept"),
+            ExportError::Files(error) if error.kind() == io::ErrorKind::InvalidData => {
+                ApiError::new(ErrorCode::SpaceUnusable, text).hint("the space is kept")
+            }
             ExportError::Files(_) => ApiError::new(ErrorCode::Internal, text).hint("the space is kept"),
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pod_types::{SandboxId, SpaceId};
 
+use super::base_sums::BaseError;
 use super::draft::{BASE, REPLAY, VM};
 use super::meta::digest;
 use super::templates::TemplateMemory;
@@ -65,6 +66,11 @@ impl Claim {
             dir,
             working_set: None,
         })
+    }
+
+    /// Whether that memory is what it was.
+    pub(crate) fn check_base(&self, base: &TemplateMemory) -> Result<(), BaseError> {
+        self.spaces.check_base(base)
     }
 
     /// What its runs have said, if it is what was written.

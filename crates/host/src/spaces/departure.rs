@@ -41,6 +41,8 @@ impl Departure {
             let Some(base) = claim.base() else {
                 return Ok(None);
             };
+            let whole = claim.check_base(&base);
+            whole.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             let file = File::open(base.dir.join(MEMORY))?;
             lengths.base = file.metadata()?.len();
             parts.push((Part::Base, file));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pod_types::SpaceId;
 use vmm_proto::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE};
 
+use super::base_sums;
 use super::meta::digest;
 use super::templates::MEMORY;
 use super::{Entry, Meta, NEW, Spaces, rename, sync_dir, with_end};
@@ -97,6 +98,7 @@ impl Draft {
         self.files.all().iter().try_for_each(|file| file.sync_all())?;
         if let Some(base) = &self.base {
             base.sync_all()?;
+            base_sums::sum_in(&self.dir.join(BASE))?;
             sync_dir(&self.dir.join(BASE))?;
         }
         sync_dir(&self.dir.join(VM))?;

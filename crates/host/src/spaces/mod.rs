@@ -9,6 +9,7 @@
 //!               <spc_id>.resumed-<id> one that has become this sandbox, and is being removed
 //!               <spc_id>.gone         one that is being removed
 //!               templates/<id>/memory the memory of a template's snapshot, which spaces lie over
+//!                             /sums   what it was when it was kept
 //! ```
 //!
 //! **The directory is the truth.** A space exists when its directory has its name, which is the last step of writing it,
@@ -22,6 +23,7 @@
 //! space's alone: nobody else's VM may be built of what one tenant has sent.
 
 mod arrival;
+mod base_sums;
 mod claim;
 mod departure;
 mod draft;
@@ -44,12 +46,13 @@ use thiserror::Error;
 use crate::auth::Tenant;
 
 pub(crate) use arrival::{Arrival, ArrivalError};
+pub(crate) use base_sums::BaseError;
 pub(crate) use claim::Claim;
 pub(crate) use departure::Departure;
 pub(crate) use draft::Draft;
 pub(crate) use meta::{Meta, SavedTerms, Shape};
 pub(crate) use parcel::{Manifest, ParcelError};
-pub(crate) use templates::image_mark;
+pub(crate) use templates::{TemplateMemory, image_mark};
 pub(crate) use transfers::{TooMany, Transfer};
 
 /// Ends of names of what is not a space.
@@ -67,6 +70,8 @@ pub(crate) struct Spaces {
     /// At the start: what a daemon before this one was resuming, and what it became.
     unsettled: Mutex<Vec<(SpaceId, SandboxId)>>,
     transfers: Mutex<Vec<(Tenant, transfers::Direction)>>,
+    /// Memories of templates that were found whole.
+    checked: Mutex<Vec<base_sums::Checked>>,
 }
 
 #[derive(Clone, Debug)]

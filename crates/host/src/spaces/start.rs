@@ -31,6 +31,7 @@ impl Spaces {
             entries: Mutex::default(),
             unsettled: Mutex::default(),
             transfers: Mutex::default(),
+            checked: Mutex::default(),
         };
         let mut unsettled = Vec::new();
         for found in fs::read_dir(dir)? {

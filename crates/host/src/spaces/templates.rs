@@ -30,7 +30,7 @@ pub(crate) struct TemplateMemory {
 impl Spaces {
     /// Keeps a snapshot's memory for as long as spaces lie over it, whatever becomes of the snapshot. `vm` is the
     /// directory that the VM process has filled.
-    pub(crate) fn keep_template(&self, vm: &Path, working_set: Option<&Path>) -> io::Result<()> {
+    pub(crate) fn keep_template(&self, vm: &Path, working_set: Option<&Path>) -> io::Result<TemplateMemory> {
         let mut file = File::open(vm.join(MEMORY))?;
         let mut id = [0; ID_BYTES];
         let len = file.metadata()?.len();
@@ -40,7 +40,11 @@ impl Spaces {
         let dir = self.dir.join(TEMPLATES).join(digits);
         make_private(&dir)?;
         link(&vm.join(MEMORY), &dir.join(MEMORY))?;
-        working_set.map_or(Ok(()), |file| link(file, &dir.join(WORKING_SET)))
+        if let Some(file) = working_set {
+            link(file, &dir.join(WORKING_SET))?;
+        }
+        let working_set = working_set.map(Path::to_owned);
+        Ok(TemplateMemory { dir, working_set })
     }
 
     /// The memory with this id, in hexadecimal, if it is here.

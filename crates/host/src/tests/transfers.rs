@@ -244,3 +244,48 @@ async fn a_host_without_room_takes_none() {
     other.stop().await;
     full.stop().await;
 }
+
+#[tokio::test]
+async fn a_damaged_memory_of_a_template_is_not_gone_on_with() {
+    let daemon = Daemon::start().await;
+    let templates = daemon
+        .dir
+        .path()
+        .join("data/spaces/templates")
+        .join("0".repeat(32));
+    fs::create_dir(&templates).unwrap();
+    let memory = fs::File::create_new(templates.join("memory")).unwrap();
+    memory.write_all_at(&[42; 5000], 3 << 20).unwrap();
+    memory.write_all_at(&[0; 16], 512 << 20).unwrap();
+    let base = crate::spaces::TemplateMemory {
+        dir: templates.clone(),
+        working_set: None,
+    };
+    base.sum().unwrap();
+    daemon.simulation.faults.lock().unwrap().lies_over_nothing = true;
+    let (space, file) = daemon.exported().await;
+    let copy = path_of(&daemon.import(&file).await);
+    // So that the change is later than the last, as the file system tells time.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    memory.write_all_at(&[43], 3 << 20).unwrap();
+    memory.set_modified(later).unwrap();
+    let refused = daemon.post(&format!("{space}/resume"), "").await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "space_unusable"));
+    assert!(
+        refused.text().contains("damaged between bytes 3145728"),
+        "{}",
+        refused.text()
+    );
+    let refused = daemon.get(&format!("{space}/export")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "space_unusable"));
+    eventually("nothing is left of the attempt", || daemon.alive() == 0).await;
+    memory.write_all_at(&[42], 3 << 20).unwrap();
+    memory
+        .set_modified(later + std::time::Duration::from_secs(1))
+        .unwrap();
+    for space in [space, copy] {
+        let resumed = daemon.resume(&space, "").await;
+        assert_eq!(daemon.says(&resumed, "kept").await, "here");
+    }
+    daemon.stop().await;
+}
