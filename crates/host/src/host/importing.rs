@@ -162,7 +162,7 @@ impl Host {
         if here != manifest.image {
             let there = &manifest.image;
             let text = format!(
-                "the disk image of the template {name} is {there:.32} where it was made, and {here} on this host"
+                "the disk image of the template {name} is {there} where it was made, and {here} on this host"
             );
             let hint =
                 "its disk holds only what differs from that image: give both hosts the same image file";

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::draft::Draft;
 use super::parcel::{Manifest, ParcelError, Part, Unpacker};
-use super::templates::{ID_BYTES, TemplateMemory, is_memory_id};
+use super::templates::{ID_BYTES, TemplateMemory, is_image_mark, is_memory_id};
 use super::{Meta, OverQuota, Spaces};
 use crate::auth::Tenant;
 use crate::clock;
@@ -213,6 +213,7 @@ fn check(manifest: &Manifest) -> Result<(), ArrivalError> {
             manifest.base.as_deref().is_none_or(is_memory_id),
             "the id of its template's memory",
         ),
+        (is_image_mark(&manifest.image), "the mark of its disk image"),
         (lengths.base == base_bytes, "the length of its template's memory"),
         (lengths.memory <= ram_bytes, "the length of its memory"),
         (
@@ -228,5 +229,57 @@ fn check(manifest: &Manifest) -> Result<(), ArrivalError> {
     match bounds.into_iter().find(|(fits, _)| !fits) {
         None => Ok(()),
         Some((_, what)) => Err(ArrivalError::Absurd(what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parcel::Lengths;
+    use super::super::{SavedTerms, Shape};
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            sandbox_id: SandboxId::from([2; 16]),
+            template: "default".to_owned(),
+            image: "ab".repeat(16),
+            base: Some("cd".repeat(16)),
+            shape: Shape {
+                vcpus: 1,
+                ram_mib: 512,
+                rootfs_gb: 1,
+                egress: true,
+            },
+            terms: SavedTerms {
+                timeout_seconds: None,
+                idle_timeout_seconds: None,
+            },
+            running: false,
+            lengths: Lengths {
+                base: (512 << 20) + 16,
+                ..Lengths::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_no_space_can_be_like_is_told() {
+        check(&manifest()).unwrap();
+        let wrong: [(&str, fn(&mut Manifest)); 8] = [
+            ("its size", |of| of.shape.vcpus = 0),
+            ("the id of", |of| of.base = Some("../../etc/passwd".to_owned())),
+            ("the mark of", |of| of.image = "\x1b[2J".repeat(8)),
+            ("the length of its template's", |of| of.lengths.base -= 1),
+            ("the length of its template's", |of| of.base = None),
+            ("the length of its memory", |of| of.lengths.memory = u64::MAX),
+            ("the length of its disk", |of| of.lengths.disk = (1 << 30) + 1),
+            ("the length of what", |of| of.lengths.replay = 1 << 40),
+        ];
+        for (what, change) in wrong {
+            let mut manifest = manifest();
+            change(&mut manifest);
+            let refused = check(&manifest).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
     }
 }

@@ -92,6 +92,11 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a text can be what [`image_mark`] gives.
+pub(super) fn is_image_mark(mark: &str) -> bool {
+    is_memory_id(mark)
+}
+
 /// Tells disk images apart, on whatever host they lie. Reads the file.
 pub(crate) fn image_mark(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
