@@ -238,6 +238,8 @@ mod tests {
     use super::super::{SavedTerms, Shape};
     use super::*;
 
+    type Change = fn(&mut Manifest);
+
     fn manifest() -> Manifest {
         Manifest {
             sandbox_id: SandboxId::from([2; 16]),
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn what_no_space_can_be_like_is_told() {
         check(&manifest()).unwrap();
-        let wrong: [(&str, fn(&mut Manifest)); 8] = [
+        let wrong: [(&str, Change); 8] = [
             ("its size", |of| of.shape.vcpus = 0),
             ("the id of", |of| of.base = Some("../../etc/passwd".to_owned())),
             ("the mark of", |of| of.image = "\x1b[2J".repeat(8)),
