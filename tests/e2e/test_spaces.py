@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import httpx
 import pytest
 from podflare import Client, Sandbox
+from support.cli import Cli
+from support.operator import tenants
 from support.terminals import opened
 from support.waiting import wait_until
 from support.wire import raw_exec
@@ -173,3 +176,39 @@ def test_cycles_lose_nothing_and_do_not_grow_without_bound(url: str, http: httpx
     http.delete(f"/v1/sandboxes/{sandbox_id}")
     # Each round adds a quarter of a MiB to the disk and to the page cache.
     assert sizes[-1] - sizes[0] < 24 << 20, sizes
+
+
+def test_a_space_goes_through_a_file_and_a_damaged_file_changes_nothing(
+    url: str, http: httpx.Client, cli: Cli, tmp_path: Path
+) -> None:
+    sandbox = Sandbox(host=url)
+    says(url, sandbox.id, "kept = [n * n for n in range(100)]; open('/root/kept', 'w').write('on disk')")
+    space = freeze(http, sandbox.id)
+    file = tmp_path / "work.space"
+    cli.run("space", "export", space, "-o", str(file)).expect()
+    http.delete(f"/v1/spaces/{space}").raise_for_status()
+    whole = file.read_bytes()
+    damaged = tmp_path / "damaged.space"
+    middle = len(whole) // 2
+    damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    refused = cli.run("space", "import", str(damaged)).expect(1)
+    assert "damaged" in refused.stderr, refused
+    assert http.get("/v1/spaces").json()["spaces"] == []
+    imported = cli.run("space", "import", str(file)).expect().stdout.strip()
+    assert imported != space
+    assert http.get(f"/v1/spaces/{imported}").json()["cause"] == "import"
+    with resumed(url, imported) as again:
+        assert says(url, again.id, "print(sum(kept), open('/root/kept').read())") == "328350 on disk"
+
+
+def test_a_tenant_decides_whether_its_sandboxes_are_woken(cli: Cli, url: str) -> None:
+    with tenants(cli, url) as make:
+        tenant = make("e2e-wakes", "--wake", "on")
+        with tenant.http() as acme:
+            sandbox = acme.post("/v1/sandboxes", json={}).raise_for_status().json()["id"]
+            for wake, status in [("on", 200), ("off", 404)]:
+                cli.run("tenant", "set", tenant.name, "--wake", wake).expect()
+                freeze(acme, sandbox)
+                run = acme.post(f"/v1/sandboxes/{sandbox}/exec", json={"code": "print(6 * 7)"})
+                assert run.status_code == status, run.text
+                assert status != 200 or '"42"' in run.text, run.text

@@ -112,12 +112,14 @@ pub enum ErrorCode {
     InvalidArchive,
     /// It changed while it was read.
     FileChanged,
-    /// Too many transfers and watches in one sandbox.
+    /// Too many transfers and watches in one sandbox, or of spaces.
     TooManyTransfers,
     /// There is no such space: never, not any more, or it is another tenant's.
     SpaceNotFound,
-    /// The space cannot be resumed on this host as it is; it is kept.
+    /// The space cannot be resumed, exported or imported on this host as it is; one that is here is kept.
     SpaceUnusable,
+    /// The file is damaged, was cut, or is none that a space was exported to.
+    InvalidSpaceFile,
     /// The tenant's spaces are as many, or as large, as they may be.
     SpaceQuota,
     /// The sandbox could not be frozen; it goes on.
@@ -150,7 +152,8 @@ impl ErrorCode {
             | Self::UnknownTemplate
             | Self::InvalidBody
             | Self::NameTooLong
-            | Self::InvalidArchive => 400,
+            | Self::InvalidArchive
+            | Self::InvalidSpaceFile => 400,
             Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
             Self::ForeignOrigin => 403,
             Self::SandboxNotFound

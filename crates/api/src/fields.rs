@@ -100,6 +100,17 @@ impl Fields {
         }
     }
 
+    /// A flag where `null` means something: `Some(None)`.
+    pub(crate) fn nullable_flag(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Option<Option<bool>>, InvalidRequest> {
+        match self.0.get(field) {
+            None => Ok(None),
+            Some(_) => self.flag(field).map(Some),
+        }
+    }
+
     pub(crate) fn object(
         &mut self,
         field: &'static str,

@@ -70,7 +70,7 @@ pub use replay::ReplayRequest;
 pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
 };
-pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
+pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 pub use webhooks::{
     AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,
     NewWebhook, WEBHOOK_TEST_TYPE, WebhookChange, WebhookEvent, WebhookInfo, WebhookList, WebhookPayload,

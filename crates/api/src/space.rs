@@ -44,12 +44,15 @@ pub struct ResumeRequest {
     pub keep: bool,
 }
 
+/// Media type of a file that a space is exported to.
+pub const SPACE_MEDIA_TYPE: &str = "application/vnd.podflare.space";
+
 /// A sandbox on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SpaceInfo {
     #[schemars(with = "SpaceIdText")]
     pub id: SpaceId,
-    /// What it was known as before.
+    /// What it was known as before; of one that was imported, an id of this host's that nothing had before.
     #[schemars(with = "SandboxIdText")]
     pub sandbox_id: SandboxId,
     pub template: String,
@@ -59,7 +62,7 @@ pub struct SpaceInfo {
     pub rootfs_gb: u32,
     pub vcpus: u8,
     pub egress: bool,
-    /// When it was frozen, in milliseconds since the Unix epoch.
+    /// When it was frozen or imported, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     pub cause: FreezeCause,
     /// What it takes on the host's disk: memory that differs from its template's, disk blocks that do, and the rest.
@@ -84,6 +87,8 @@ pub enum FreezeCause {
     Shutdown,
     /// It was persistent, and its host ran out of memory.
     Memory,
+    /// It was not: the space came from a file.
+    Import,
 }
 
 /// Answer to `GET /v1/spaces`, oldest first.

@@ -1,6 +1,8 @@
 //! Freezing sandboxes, and spaces.
 
-use api::{CreatedSandbox, FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
+use std::io::Read;
+
+use api::{CreatedSandbox, FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 use pod_types::{SandboxId, SpaceId};
 
 use crate::client::{Client, NOTHING};
@@ -46,6 +48,26 @@ impl Client {
         let path = format!("/v1/spaces/{id}/resume");
         let call = Call::new("POST", &path, "resuming a space").with_a_boot();
         self.transport.json(call, Some(request))
+    }
+
+    /// A space as one file. A reader that ends without an error has given all of it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn export_space(&self, id: SpaceId) -> Result<impl Read + Send + use<>, ClientError> {
+        let path = format!("/v1/spaces/{id}/export");
+        let call = Call::new("GET", &path, "exporting a space").with_a_boot();
+        Ok(self.transport().download(call)?.into_body().into_reader())
+    }
+
+    /// Makes a space of such a file. `length` is in bytes, where it is known.
+    ///
+    /// # Errors
+    /// [`ClientError`]; nothing has changed then.
+    pub fn import_space(&self, length: Option<u64>, file: &mut dyn Read) -> Result<SpaceInfo, ClientError> {
+        let call = Call::new("POST", "/v1/spaces/import", "importing a space");
+        let text = self.transport().upload(call, SPACE_MEDIA_TYPE, length, file)?;
+        serde_json::from_str(&text).map_err(|error| self.transport().not_podflare(call, error))
     }
 
     /// Removes a space. One that is gone already is no error.

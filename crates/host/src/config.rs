@@ -70,7 +70,7 @@ impl WebhooksConfig {
 /// What becomes of sandboxes on disk, and when they get there by themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct SpacesConfig {
-    /// A request for a sandbox that was frozen resumes it under its old id.
+    /// A request for a sandbox that was frozen resumes it under its old id, unless its tenant is set otherwise.
     pub wake: bool,
     /// Spaces older than this are removed; none are when there is no such time.
     pub keep: Option<Duration>,

@@ -137,6 +137,12 @@ impl DiskWatch {
         (free_mib != u64::MAX).then_some((DiskSpace { total_mib, free_mib }, self.reserve_mib))
     }
 
+    /// How much is free, and how much is to stay free, at this moment.
+    pub(crate) fn look_now(&self) -> Option<(u64, u64)> {
+        self.look();
+        self.space().map(|(space, reserve)| (space.free_mib, reserve))
+    }
+
     fn look(&self) {
         let space = (self.probe)(&self.path);
         self.free_mib

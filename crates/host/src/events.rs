@@ -16,6 +16,8 @@ pub(crate) const SANDBOX_FROZEN: &str = "sandbox_frozen";
 pub(crate) const SANDBOX_RESUMED: &str = "sandbox_resumed";
 pub(crate) const FREEZE_FAILED: &str = "freeze_failed";
 pub(crate) const RESUME_FAILED: &str = "resume_failed";
+pub(crate) const SPACE_IMPORTED: &str = "space_imported";
+pub(crate) const IMPORT_FAILED: &str = "import_failed";
 pub(crate) const VM_BOOTED: &str = "vm_booted";
 pub(crate) const CLONE_READY: &str = "clone_ready";
 pub(crate) const AGENT_CONNECTED: &str = "agent_connected";
@@ -28,7 +30,7 @@ pub(crate) const DISK_WELL: &str = "disk_well";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 25] = [
+pub(crate) const ALL: [&str; 27] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -44,6 +46,8 @@ pub(crate) const ALL: [&str; 25] = [
     SANDBOX_RESUMED,
     FREEZE_FAILED,
     RESUME_FAILED,
+    SPACE_IMPORTED,
+    IMPORT_FAILED,
     VM_BOOTED,
     CLONE_READY,
     AGENT_CONNECTED,

@@ -23,6 +23,7 @@ mod sandboxes;
 mod shares;
 mod spaces;
 mod tenants;
+mod transfers;
 mod webhooks;
 
 use std::collections::BTreeMap;

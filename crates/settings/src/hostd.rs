@@ -108,7 +108,8 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_SHUTDOWN_FREEZE", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
     pub shutdown_freeze: Duration,
 
-    /// Resume a frozen sandbox under its old id when somebody runs something in it, opens a terminal or asks for a file
+    /// Resume a frozen sandbox under its old id when somebody runs something in it, opens a terminal or asks for a file;
+    /// of a tenant that is set otherwise (`podflare tenant set --wake`), what that says
     #[arg(long, env = "PODFLARE_WAKE_SPACES", value_parser = BoolishValueParser::new())]
     pub wake_spaces: bool,
 

@@ -57,4 +57,15 @@ pub struct ThawConfig {
     /// As for a snapshot. `snapshot` is the one named in [`FreezeReport::base`], if one is; nothing in it but the memory is
     /// needed.
     pub restore: RestoreConfig,
+    /// What it counts for: files that say they are larger are refused.
+    pub size: VmSize,
+}
+
+/// How large a VM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSize {
+    pub vcpus: u8,
+    pub ram_mib: u32,
+    /// The most that its disk may hold.
+    pub disk_gib: u32,
 }

@@ -13,7 +13,7 @@ mod freeze;
 mod message;
 
 pub use codec::{CodecError, LEN_BYTES, MESSAGE_MAX, decode, encode};
-pub use freeze::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport, ThawConfig};
+pub use freeze::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport, ThawConfig, VmSize};
 pub use message::{
     CLONES_MAX, CloneConfig, CloneReport, Command, ConsoleConfig, DESCRIPTORS_PER_CLONE, DiskConfig,
     EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, RestoreConfig, Stats, VmConfig, VmState,

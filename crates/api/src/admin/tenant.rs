@@ -22,6 +22,10 @@ pub struct NewTenantRequest {
     #[serde(skip_serializing_if = "Overrides::is_empty")]
     #[schemars(with = "Option<OverridesObject>")]
     pub limits: Overrides,
+    /// Whether a request to run something in a frozen sandbox of its, open a terminal or handle a file resumes it under its
+    /// old id; as the host is set when absent or `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wake: Option<bool>,
 }
 
 /// What to change of a tenant; what is absent stays as it is.
@@ -34,6 +38,10 @@ pub struct SetTenantRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OverridesObject>")]
     pub limits: Option<Overrides>,
+    /// Whether requests resume its frozen sandboxes under their old ids; `null`: as the host is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<bool>")]
+    pub wake: Option<Option<bool>>,
 }
 
 /// One tenant.
@@ -49,6 +57,9 @@ pub struct TenantInfo {
     #[serde(default)]
     #[schemars(with = "OverridesObject")]
     pub overrides: Overrides,
+    /// Whether requests resume its frozen sandboxes under their old ids; `null`: as the host is set.
+    #[serde(default)]
+    pub wake: Option<bool>,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     /// Keys that are valid now.
@@ -80,6 +91,7 @@ impl NewTenantRequest {
             name: tenant_name("name", name)?,
             tier: tier(&mut fields)?,
             limits: limits(&mut fields)?.unwrap_or_default(),
+            wake: fields.flag("wake")?,
         })
     }
 }
@@ -94,6 +106,7 @@ impl SetTenantRequest {
         Ok(Self {
             tier: tier(&mut fields)?,
             limits: limits(&mut fields)?,
+            wake: fields.nullable_flag("wake")?,
         })
     }
 }
@@ -169,5 +182,16 @@ mod tests {
         assert_eq!(SetTenantRequest::parse(b"").unwrap(), SetTenantRequest::default());
         let cleared = SetTenantRequest::parse(br#"{"limits":{}}"#).unwrap();
         assert_eq!(cleared.limits, Some(Overrides::new()));
+        assert_eq!(cleared.wake, None);
+        for (body, wake) in [
+            (r#"{"wake":true}"#, Some(Some(true))),
+            (r#"{"wake":null}"#, Some(None)),
+        ] {
+            let request = SetTenantRequest::parse(body.as_bytes()).unwrap();
+            assert_eq!(request.wake, wake);
+            assert_eq!(serde_json::to_string(&request).unwrap(), body);
+        }
+        let refused = SetTenantRequest::parse(br#"{"wake":"on"}"#).unwrap_err();
+        assert!(refused.to_string().starts_with("wake: expected true or false"));
     }
 }

@@ -125,7 +125,7 @@ impl Host {
         }
         self.admit_space(sandbox).await?;
         let begin = match cause {
-            FreezeCause::Request | FreezeCause::Shutdown => Machine::begin_freeze,
+            FreezeCause::Request | FreezeCause::Shutdown | FreezeCause::Import => Machine::begin_freeze,
             // Nobody asked for it, so it is in nobody's way.
             FreezeCause::Idle | FreezeCause::Memory => Machine::begin_freeze_unless_used,
         };
@@ -250,6 +250,7 @@ impl Host {
             template: spec.template.name.clone(),
             image: String::new(),
             base: report.base.clone(),
+            own_base_bytes: None,
             shape: Shape {
                 vcpus: spec.vcpus,
                 ram_mib: spec.ram_mib,

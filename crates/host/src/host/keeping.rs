@@ -19,6 +19,8 @@ use crate::spaces::NoSpace;
 const FREEZES_AT_ONCE: usize = 2;
 /// How often old spaces are looked for.
 const RETENTION_ROUND: Duration = Duration::from_secs(600);
+/// After a start, when memories under spaces are checked: when pools are full, as a rule.
+const CHECK_PAUSE: Duration = Duration::from_secs(30);
 /// Somebody else resumes it: how long, and how often, it is looked whether it is there.
 const WAKE_TRIES: u32 = 200;
 const WAKE_PAUSE: Duration = Duration::from_millis(50);
@@ -91,6 +93,15 @@ impl Host {
         }
         let why = NoSpace::Busy;
         tracing::warn!(sandbox_id = %id, %why, "a frozen sandbox was not woken");
+    }
+
+    /// Looks once, when the start is over, whether the memories that spaces lie over are what they were.
+    pub(super) async fn check_bases(host: Weak<Self>) {
+        sleep(CHECK_PAUSE).await;
+        let Some(spaces) = host.upgrade().map(|host| Arc::clone(&host.spaces)) else {
+            return;
+        };
+        drop(tokio::task::spawn_blocking(move || spaces.check_bases()).await);
     }
 
     /// Removes spaces that are older than the host keeps them. Never ends.

@@ -12,6 +12,7 @@ mod forking;
 mod freezing;
 mod handover;
 mod headroom;
+mod importing;
 mod keeping;
 mod marks;
 mod registry;
@@ -64,6 +65,7 @@ pub(crate) use creation::CreateRefused;
 pub(crate) use expiry::ChangeRefused;
 pub(crate) use forking::ForkError;
 pub(crate) use freezing::FreezeError;
+pub(crate) use importing::{ExportError, ImportError, PIECES};
 pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
 pub(crate) use resuming::ResumeError;
@@ -212,6 +214,7 @@ impl Host {
         host.background.spawn(Self::guard_disk(Arc::downgrade(&host)));
         host.background
             .spawn(Self::forget_old_spaces(Arc::downgrade(&host)));
+        host.background.spawn(Self::check_bases(Arc::downgrade(&host)));
         host.background.spawn(Self::keep_time(Arc::downgrade(&host)));
         Ok(host)
     }

@@ -31,7 +31,7 @@ use crate::events;
 use crate::happenings::Happening;
 use crate::replay::{KeptError, Replay, Scribe, Succession};
 use crate::sandbox::{Origin, RunStream, Sandbox, Spec, Start, Terms, Title};
-use crate::spaces::{Claim, Meta, NoSpace, image_mark};
+use crate::spaces::{BaseError, Claim, Meta, NoSpace, image_mark};
 use crate::storage::Template;
 use crate::tenants::TurnRefused;
 use crate::vm::{self, BootError, ThawVmError, Vm};
@@ -41,7 +41,7 @@ const IDENTITY_BOUND: Duration = Duration::from_secs(30);
 /// How long it may take to say whether a run goes on in it.
 const FOLLOW_BOUND: Duration = Duration::from_secs(10);
 /// What a resumed VM counts for beside what is in its space, in MiB, where clones of its template were never measured.
-const BESIDE_MIB: u64 = 64;
+pub(super) const BESIDE_MIB: u64 = 64;
 
 /// Why there is no sandbox. The space is as it was, if there is one.
 #[derive(Debug, Error)]
@@ -65,6 +65,8 @@ pub(crate) enum ResumeError {
     Unfit(String),
     #[error("cannot work on the space's files")]
     Files(#[source] io::Error),
+    #[error("the space lies over what is not there any more as it was")]
+    Base(#[source] BaseError),
     #[error("what its runs have said is of no use")]
     Replay(#[source] KeptError),
     #[error("the VM of the space cannot go on here")]
@@ -148,7 +150,7 @@ impl Host {
         let mut marks = Marks::begin();
         let account = self.tenants().account(tenant).ok_or(ResumeError::NoTenant)?;
         let claim = Claim::take(&self.spaces, space, tenant).map_err(ResumeError::Space)?;
-        let spec = self.spec_of(&claim.meta, &request).await?;
+        let spec = self.spec_of(&claim, &request).await?;
         let slots = account.admit(self.tenants().now(), 1);
         let slot = slots
             .map_err(ResumeError::Quota)?
@@ -161,9 +163,10 @@ impl Host {
         let need = need.min(u64::from(spec.ram_mib));
         let (reservation, _turn) = self.room_at_turn(turn, line, need, &account).await?;
         marks.mark("turn");
-        let risen = self
-            .raise_space(&claim, &spec.template, known_as, &mut marks)
-            .await?;
+        let raising = self.raise_space(&claim, &spec.template, known_as, &mut marks);
+        let (risen, checked) = tokio::join!(raising, self.check_base(&claim));
+        let risen = risen?;
+        checked?;
         if caller.is_closed() {
             return Err(ResumeError::Abandoned);
         }
@@ -234,7 +237,8 @@ impl Host {
     }
 
     /// What the sandbox was and will be, if this host has what it is made of.
-    async fn spec_of(&self, meta: &Meta, request: &ResumeRequest) -> Result<Spec, ResumeError> {
+    async fn spec_of(&self, claim: &Claim, request: &ResumeRequest) -> Result<Spec, ResumeError> {
+        let meta = &claim.meta;
         let Some(template) = self.config.templates.get(Some(&meta.template)) else {
             let name = &meta.template;
             return Err(ResumeError::Unfit(format!(
@@ -250,9 +254,7 @@ impl Host {
                 "the disk image of the template {name} is not the one it was made from; its disk cannot be put together"
             )));
         }
-        if let Some(base) = &meta.base
-            && self.spaces.template(base).is_none()
-        {
+        if meta.base.is_some() && claim.base().is_none() {
             return Err(ResumeError::Unfit(
                 "the memory of its template's snapshot, over which its own lies, is not on this host"
                     .to_owned(),
@@ -267,6 +269,16 @@ impl Host {
         })
     }
 
+    /// Whether the memory under a space is what it was: asked while the VM is built over it.
+    async fn check_base(&self, claim: &Claim) -> Result<(), ResumeError> {
+        let Some(base) = claim.base() else {
+            return Ok(());
+        };
+        let spaces = Arc::clone(&self.spaces);
+        let checked = tokio::task::spawn_blocking(move || spaces.check_base(&base)).await;
+        checked.map_err(|_| ResumeError::Lost)?.map_err(ResumeError::Base)
+    }
+
     /// Builds the VM, tells it who it is, and finds out whether a run goes on in it.
     async fn raise_space(
         &self,
@@ -279,12 +291,11 @@ impl Host {
         let succession = Succession::read(&replay).map_err(ResumeError::Replay)?;
         let id = known_as.map_or_else(SandboxId::random, Ok);
         let id = id.map_err(ResumeError::Id)?;
-        let base = claim.meta.base.as_ref();
-        let base = base.and_then(|base| self.spaces.template(base));
+        let base = claim.base();
         let (dir, working_set) = base.map_or_else(Default::default, |base| (base.dir, base.working_set));
         let restore = |files: &_| template.restore(dir, working_set, files);
         let (homes, spawner) = (&self.tools.homes, &*self.tools.spawner);
-        let mut vm = vm::thaw_vm(claim.vm(), restore, homes, spawner)
+        let mut vm = vm::thaw_vm((claim.vm(), claim.meta.shape.size()), restore, homes, spawner)
             .await
             .map_err(ResumeError::Thaw)?;
         marks.mark("thaw");

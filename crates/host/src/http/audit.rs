@@ -17,7 +17,9 @@ impl Deed {
     /// Reading is not; nor are the keystrokes of a terminal. A creation is noted where its outcome is known.
     pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
         let (method, path) = (request.method(), request.uri().path());
-        if matches!(*method, Method::GET | Method::HEAD) {
+        // All that a sandbox holds leaves the host.
+        let exports = *method == Method::GET && path.starts_with("/v1/spaces/") && path.ends_with("/export");
+        if matches!(*method, Method::GET | Method::HEAD) && !exports {
             return None;
         }
         if let Some(rest) = path.strip_prefix("/v1/webhooks") {
@@ -68,6 +70,8 @@ impl Deed {
         let action = match (method, rest) {
             (&Method::DELETE, "") => Action::DeleteSpace,
             (_, "resume") => Action::Resume,
+            (_, "export") => Action::ExportSpace,
+            (_, "") if target == "import" => Action::ImportSpace,
             _ => return None,
         };
         Some(Self {
@@ -126,6 +130,14 @@ mod tests {
         );
         assert_eq!(deed("POST", "/v1/spaces/x/resume"), Some((Action::Resume, None)));
         assert_eq!(deed("DELETE", "/v1/spaces/x"), Some((Action::DeleteSpace, None)));
+        assert_eq!(
+            deed("POST", "/v1/spaces/import"),
+            Some((Action::ImportSpace, None))
+        );
+        assert_eq!(
+            deed("GET", "/v1/spaces/x/export"),
+            Some((Action::ExportSpace, None))
+        );
         for (method, path) in [
             ("GET", "/v1/spaces/x"),
             ("GET", "/v1/sandboxes/x"),

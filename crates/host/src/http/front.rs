@@ -23,7 +23,7 @@ use super::routes::Routes;
 use super::unread::{Rest, Shared};
 use super::{
     admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
-    sandboxes, spaces, status, terminal_page, usage, webhooks,
+    sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -144,8 +144,8 @@ impl Api {
             let tenant = caller.account.tenant();
             asked_for = frozen_hint::asked_for(request.uri().path()).map(|id| (id, tenant));
             if let Some((id, tenant)) = asked_for
-                && host.config().spaces.wake
                 && frozen_hint::wakes(request.uri().path())
+                && caller.account.wake().unwrap_or(host.config().spaces.wake)
             {
                 host.wake(id, tenant).await;
             }
@@ -204,6 +204,8 @@ pub(super) fn routes() -> Routes {
         .route("/v1/spaces", get(spaces::list))
         .route("/v1/spaces/{space}", get(spaces::show).delete(spaces::delete))
         .route("/v1/spaces/{space}/resume", post(spaces::resume))
+        .route("/v1/spaces/{space}/export", get(transfers::export))
+        .route("/v1/spaces/import", post(transfers::import))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
         .merge(webhooks::routes())

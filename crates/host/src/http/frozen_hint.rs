@@ -31,7 +31,7 @@ pub(super) fn add(response: Response, host: &Host, sandbox: SandboxId, tenant: T
     }
 }
 
-/// Requests that have something to do in the sandbox, and so wake it where its host is set so.
+/// Requests that have something to do in the sandbox, and so wake it where its tenant or host is set so.
 pub(super) fn wakes(path: &str) -> bool {
     ["/exec", "/pty", "/files", "/fork"]
         .iter()

@@ -33,6 +33,7 @@ mod spaces;
 mod stall;
 mod status;
 mod terminal_page;
+mod transfers;
 mod unread;
 mod usage;
 mod webhooks;

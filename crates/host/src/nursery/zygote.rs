@@ -158,12 +158,18 @@ impl ZygoteOwner {
         let (spaces, kept) = (Arc::clone(&self.nursery.supplies.spaces), snapshot.clone());
         let linked =
             blocking(move || spaces.keep_template(&kept.vm(), kept.recorded_working_set().as_deref()));
-        if let Err(error) = linked.await {
-            tracing::warn!(
+        match linked.await {
+            // Beside everything else: nobody waits for it.
+            Ok(memory) => drop(tokio::task::spawn_blocking(move || {
+                if let Err(error) = memory.sum() {
+                    tracing::warn!(%error, "a template's memory cannot be summed, and will not be checked");
+                }
+            })),
+            Err(error) => tracing::warn!(
                 template = self.name(),
                 error = %ErrorChain(&error),
                 "the template's memory is not kept for spaces"
-            );
+            ),
         }
     }
 

@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::log::{Chunk, Log};
 use super::{Offsets, Replay, Succession};
 
-/// Longest text that is read back, in bytes: the bound of a log twice over, since quotation marks are escaped.
-const BYTES_MAX: usize = 4 * super::log::BYTES_MAX;
+/// No sandbox comes to so many runs; from there on, numbers of runs can still be counted up.
+const RUNS_MAX: u64 = 1 << 53;
 
 #[derive(Debug, Error)]
 pub(crate) enum KeptError {
@@ -54,6 +54,9 @@ struct KeptChunk {
 }
 
 impl Succession {
+    /// Longest text that is read back: the bound of a log twice over, since quotation marks are escaped.
+    pub(crate) const BYTES_MAX: u64 = 4 * super::log::BYTES_MAX as u64;
+
     /// As a file has it.
     pub(crate) fn write(&self) -> Vec<u8> {
         let chunks = self.log.chunks.iter().map(|chunk| KeptChunk {
@@ -83,7 +86,7 @@ impl Succession {
 
     /// Reads it back.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, KeptError> {
-        if bytes.len() > BYTES_MAX {
+        if bytes.len() as u64 > Self::BYTES_MAX {
             return Err(KeptError::TooLong);
         }
         let kept: Kept = serde_json::from_slice(bytes).map_err(KeptError::Content)?;
@@ -108,7 +111,7 @@ impl Succession {
             parent: Arc::new(Replay::default()),
             asked: 0,
             busy: kept.speaking,
-            last: kept.last,
+            last: kept.last.min(RUNS_MAX),
             speaking: kept.speaking,
             log,
             unfinished,

@@ -94,6 +94,8 @@ pub(crate) struct Seen {
     pub(crate) leave_bytes: AtomicU64,
     pub(crate) freezes: AtomicU32,
     pub(crate) thaws: AtomicU32,
+    /// How the memory began over which each of them lay.
+    pub(crate) thawed_over: Mutex<Vec<Option<u8>>>,
     pub(crate) configs: Mutex<Vec<VmConfig>>,
     pub(crate) restores: Mutex<Vec<RestoreConfig>>,
 }

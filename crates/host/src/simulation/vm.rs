@@ -119,6 +119,13 @@ impl Vm {
                     send(&mut stream, reply(request.id, why)).await;
                     return None;
                 }
+                let under = fs::File::open(config.restore.snapshot.join("memory")).ok();
+                let under = under.map(|file| {
+                    let mut first = [0];
+                    file.read_exact_at(&mut first, 0).unwrap();
+                    first[0]
+                });
+                self.simulation.seen.thawed_over.lock().unwrap().push(under);
                 let state = fs::read(config.space.join("state")).unwrap();
                 fs::write(&config.restore.console.log, "").unwrap();
                 (

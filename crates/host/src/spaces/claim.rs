@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use pod_types::{SandboxId, SpaceId};
 
-use super::draft::{REPLAY, VM};
+use super::base_sums::BaseError;
+use super::draft::{BASE, REPLAY, VM};
 use super::meta::digest;
+use super::templates::TemplateMemory;
 use super::{GONE, Meta, NoSpace, RESUMED, Spaces, rename, with_end};
 use crate::auth::Tenant;
 
@@ -51,6 +53,24 @@ impl Claim {
     /// Where the VM's files are.
     pub(crate) fn vm(&self) -> PathBuf {
         self.dir().join(VM)
+    }
+
+    /// The memory that its own lies over, if there is one and it is here.
+    pub(crate) fn base(&self) -> Option<TemplateMemory> {
+        let base = self.meta.base.as_ref()?;
+        if self.meta.own_base_bytes.is_none() {
+            return self.spaces.template(base);
+        }
+        let dir = self.dir().join(BASE);
+        Some(TemplateMemory {
+            dir,
+            working_set: None,
+        })
+    }
+
+    /// Whether that memory is what it was.
+    pub(crate) fn check_base(&self, base: &TemplateMemory) -> Result<(), BaseError> {
+        self.spaces.check_base(base)
     }
 
     /// What its runs have said, if it is what was written.

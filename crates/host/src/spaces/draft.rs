@@ -8,13 +8,17 @@ use std::sync::Arc;
 use pod_types::SpaceId;
 use vmm_proto::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE};
 
+use super::base_sums;
 use super::meta::digest;
+use super::templates::MEMORY;
 use super::{Entry, Meta, NEW, Spaces, rename, sync_dir, with_end};
 use crate::storage::make_private;
 
 pub(super) const META: &str = "meta";
 pub(super) const REPLAY: &str = "replay";
 pub(super) const VM: &str = "vm";
+/// Where a template's memory is that came with the space.
+pub(super) const BASE: &str = "base";
 
 /// Dropping it removes what was written.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub(crate) struct Draft {
     pub(crate) id: SpaceId,
     dir: PathBuf,
     files: FrozenFiles,
+    base: Option<File>,
     committed: bool,
 }
 
@@ -47,6 +52,7 @@ impl Draft {
             spaces: Arc::clone(spaces),
             id,
             files: made?,
+            base: None,
             dir,
             committed: false,
         })
@@ -54,6 +60,27 @@ impl Draft {
 
     pub(crate) fn files(&self) -> &FrozenFiles {
         &self.files
+    }
+
+    /// Where the VM's files are until it counts.
+    pub(crate) fn vm(&self) -> PathBuf {
+        self.dir.join(VM)
+    }
+
+    /// Where a memory is that its own lies over, if that is here.
+    pub(crate) fn base_dir(&self) -> Option<PathBuf> {
+        self.base.is_some().then(|| self.dir.join(BASE))
+    }
+
+    /// Makes a file for the memory that its own lies over.
+    pub(super) fn begin_base(&mut self) -> io::Result<&File> {
+        let dir = self.dir.join(BASE);
+        make_private(&dir)?;
+        Ok(self.base.insert(File::create_new(dir.join(MEMORY))?))
+    }
+
+    pub(super) fn base(&self) -> Option<&File> {
+        self.base.as_ref()
     }
 
     /// Empties the files for another try.
@@ -69,6 +96,11 @@ impl Draft {
         write(&self.dir.join(REPLAY), replay)?;
         write(&self.dir.join(META), &meta.encode()?)?;
         self.files.all().iter().try_for_each(|file| file.sync_all())?;
+        if let Some(base) = &self.base {
+            base.sync_all()?;
+            base_sums::sum_in(&self.dir.join(BASE))?;
+            sync_dir(&self.dir.join(BASE))?;
+        }
         sync_dir(&self.dir.join(VM))?;
         sync_dir(&self.dir)?;
         rename(&self.dir, &self.spaces.path(self.id))?;

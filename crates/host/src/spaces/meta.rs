@@ -9,6 +9,7 @@ use pod_types::{SandboxId, SpaceId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use vmm_proto::VmSize;
 
 /// Raise it when a field changes its meaning; fields may be added without.
 const VERSION: u32 = 1;
@@ -27,6 +28,9 @@ pub(crate) struct Meta {
     pub(crate) image: String,
     /// Which memory its own lies over; none when all of it is here.
     pub(crate) base: Option<String>,
+    /// That memory is in the space's own directory, since it came with it, and its content takes so much of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) own_base_bytes: Option<u64>,
     pub(crate) shape: Shape,
     pub(crate) terms: SavedTerms,
     pub(crate) generation: u32,
@@ -47,6 +51,17 @@ pub(crate) struct Shape {
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
     pub(crate) egress: bool,
+}
+
+impl Shape {
+    /// What the VM process is to hold it to.
+    pub(crate) fn size(self) -> VmSize {
+        VmSize {
+            vcpus: self.vcpus,
+            ram_mib: self.ram_mib,
+            disk_gib: self.rootfs_gb,
+        }
+    }
 }
 
 /// What was agreed on with the client that froze it.
@@ -75,7 +90,8 @@ impl Meta {
     pub(crate) const VERSION: u32 = VERSION;
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.memory_bytes + self.disk_bytes + self.state_bytes + self.replay_bytes
+        let own_base = self.own_base_bytes.unwrap_or(0);
+        self.memory_bytes + self.disk_bytes + self.state_bytes + self.replay_bytes + own_base
     }
 
     pub(super) fn info(&self) -> SpaceInfo {

@@ -4,10 +4,12 @@
 //!  <data>/spaces/<spc_id>/meta        what it is, one line of JSON and its digest
 //!                        /replay      what its runs have said
 //!                        /vm/…        memory, disk and state, as the VM process has written them
+//!                        /base/memory that of a template of another host, if it came with the space
 //!               <spc_id>.new          one that is being written
 //!               <spc_id>.resumed-<id> one that has become this sandbox, and is being removed
 //!               <spc_id>.gone         one that is being removed
 //!               templates/<id>/memory the memory of a template's snapshot, which spaces lie over
+//!                             /sums   what it was when it was kept
 //! ```
 //!
 //! **The directory is the truth.** A space exists when its directory has its name, which is the last step of writing it,
@@ -17,13 +19,19 @@
 //! made at the start from the `meta` files.
 //!
 //! **A template's memory** is linked, not copied, so it costs nothing while the template's snapshot is current, and stays
-//! when the template is made anew, for as long as a space lies over it.
+//! when the template is made anew, for as long as a space lies over it. One that came with a space from elsewhere is that
+//! space's alone: nobody else's VM may be built of what one tenant has sent.
 
+mod arrival;
+mod base_sums;
 mod claim;
+mod departure;
 mod draft;
 mod meta;
+mod parcel;
 mod start;
 mod templates;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -37,10 +45,15 @@ use thiserror::Error;
 
 use crate::auth::Tenant;
 
+pub(crate) use arrival::{Arrival, ArrivalError};
+pub(crate) use base_sums::BaseError;
 pub(crate) use claim::Claim;
+pub(crate) use departure::Departure;
 pub(crate) use draft::Draft;
 pub(crate) use meta::{Meta, SavedTerms, Shape};
-pub(crate) use templates::image_mark;
+pub(crate) use parcel::{Manifest, ParcelError};
+pub(crate) use templates::{TemplateMemory, image_mark};
+pub(crate) use transfers::{TooMany, Transfer};
 
 /// Ends of names of what is not a space.
 const NEW: &str = ".new";
@@ -56,6 +69,9 @@ pub(crate) struct Spaces {
     entries: Mutex<BTreeMap<SpaceId, Entry>>,
     /// At the start: what a daemon before this one was resuming, and what it became.
     unsettled: Mutex<Vec<(SpaceId, SandboxId)>>,
+    transfers: Mutex<Vec<(Tenant, transfers::Direction)>>,
+    /// Memories of templates that were found whole.
+    checked: Mutex<Vec<base_sums::Checked>>,
 }
 
 #[derive(Clone, Debug)]

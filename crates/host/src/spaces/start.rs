@@ -30,6 +30,8 @@ impl Spaces {
             dir: dir.to_owned(),
             entries: Mutex::default(),
             unsettled: Mutex::default(),
+            transfers: Mutex::default(),
+            checked: Mutex::default(),
         };
         let mut unsettled = Vec::new();
         for found in fs::read_dir(dir)? {

@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 use super::{Spaces, TEMPLATES};
 use crate::storage::make_private;
 
-const MEMORY: &str = "memory";
+pub(super) const MEMORY: &str = "memory";
 const WORKING_SET: &str = "working-set";
 
 /// A memory file ends in the id of its snapshot.
-const ID_BYTES: usize = 16;
+pub(super) const ID_BYTES: usize = 16;
 /// Of a disk image so many pieces are read, evenly spread. The first has the file system's own id and times.
 const SAMPLES: u64 = 64;
 const SAMPLE_BYTES: u64 = 4096;
@@ -30,7 +30,7 @@ pub(crate) struct TemplateMemory {
 impl Spaces {
     /// Keeps a snapshot's memory for as long as spaces lie over it, whatever becomes of the snapshot. `vm` is the
     /// directory that the VM process has filled.
-    pub(crate) fn keep_template(&self, vm: &Path, working_set: Option<&Path>) -> io::Result<()> {
+    pub(crate) fn keep_template(&self, vm: &Path, working_set: Option<&Path>) -> io::Result<TemplateMemory> {
         let mut file = File::open(vm.join(MEMORY))?;
         let mut id = [0; ID_BYTES];
         let len = file.metadata()?.len();
@@ -40,12 +40,16 @@ impl Spaces {
         let dir = self.dir.join(TEMPLATES).join(digits);
         make_private(&dir)?;
         link(&vm.join(MEMORY), &dir.join(MEMORY))?;
-        working_set.map_or(Ok(()), |file| link(file, &dir.join(WORKING_SET)))
+        if let Some(file) = working_set {
+            link(file, &dir.join(WORKING_SET))?;
+        }
+        let working_set = working_set.map(Path::to_owned);
+        Ok(TemplateMemory { dir, working_set })
     }
 
     /// The memory with this id, in hexadecimal, if it is here.
     pub(crate) fn template(&self, id: &str) -> Option<TemplateMemory> {
-        let named = id.len() == 2 * ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let named = is_memory_id(id);
         let dir = self.dir.join(TEMPLATES).join(id);
         let there = named && dir.join(MEMORY).is_file();
         there.then(|| TemplateMemory {
@@ -60,6 +64,7 @@ impl Spaces {
             let entries = self.entries();
             entries
                 .values()
+                .filter(|entry| entry.meta.own_base_bytes.is_none())
                 .filter_map(|entry| entry.meta.base.clone())
                 .collect()
         };
@@ -75,11 +80,21 @@ impl Spaces {
     }
 }
 
+/// Whether a text can be the id of a snapshot's memory.
+pub(crate) fn is_memory_id(id: &str) -> bool {
+    id.len() == 2 * ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
+}
+
+/// Whether a text can be what [`image_mark`] gives.
+pub(super) fn is_image_mark(mark: &str) -> bool {
+    is_memory_id(mark)
 }
 
 /// Tells disk images apart, on whatever host they lie. Reads the file.

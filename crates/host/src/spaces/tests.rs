@@ -14,6 +14,7 @@ fn meta() -> Meta {
         template: "default".to_owned(),
         image: "ab".repeat(16),
         base: Some("cd".repeat(16)),
+        own_base_bytes: None,
         shape: Shape {
             vcpus: 2,
             ram_mib: 1024,

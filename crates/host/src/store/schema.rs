@@ -9,9 +9,9 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i64 = 0x5064_466c;
 
 /// What this version expects in `user_version`: the number of steps.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
-const STEPS: [&str; 2] = [TENANTS, WEBHOOKS];
+const STEPS: [&str; 3] = [TENANTS, WEBHOOKS, WAKE];
 
 /// Times are milliseconds since the Unix epoch. Usage and audit rows outlive their tenants and keys, so they refer to
 /// them without a constraint. A tenant's number is never given to another.
@@ -113,6 +113,9 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Whether requests wake a tenant's frozen sandboxes; NULL is as the host has it.
+const WAKE: &str = "ALTER TABLE tenants ADD COLUMN wake INTEGER CHECK (wake IN (0, 1));";
+
 /// Takes the steps that are missing.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -128,6 +131,22 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tenants_of_an_older_database_are_as_the_host_is_set() {
+        let mut database = Connection::open_in_memory().unwrap();
+        for step in [TENANTS, WEBHOOKS] {
+            database.execute_batch(step).unwrap();
+        }
+        let insert =
+            "INSERT INTO tenants (name, tier, overrides, created_at_ms) VALUES ('a', 'pro', '{}', 1)";
+        database.execute(insert, []).unwrap();
+        migrate(&mut database, 2).unwrap();
+        let wake = database.query_row("SELECT wake FROM tenants", [], |row| {
+            row.get::<_, Option<bool>>(0)
+        });
+        assert_eq!(wake, Ok(None));
+    }
 
     #[test]
     fn the_version_is_the_number_of_steps_and_each_is_sound() {

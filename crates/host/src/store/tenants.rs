@@ -12,6 +12,8 @@ pub(crate) struct TenantRow {
     pub(crate) name: String,
     pub(crate) tier: Tier,
     pub(crate) overrides: Overrides,
+    /// Whether requests wake its frozen sandboxes; as the host has it when it is none.
+    pub(crate) wake: Option<bool>,
     pub(crate) created_at_ms: u64,
 }
 
@@ -21,10 +23,12 @@ pub(crate) struct NewTenant {
     pub(crate) name: String,
     pub(crate) tier: Tier,
     pub(crate) overrides: Overrides,
+    /// Whether requests wake its frozen sandboxes; as the host has it when it is none.
+    pub(crate) wake: Option<bool>,
     pub(crate) created_at_ms: u64,
 }
 
-const COLUMNS: &str = "id, name, tier, overrides, created_at_ms";
+const COLUMNS: &str = "id, name, tier, overrides, created_at_ms, wake";
 
 impl TenantRow {
     pub(crate) fn all(transaction: &Transaction<'_>) -> Result<Vec<Self>, StoreError> {
@@ -36,14 +40,21 @@ impl TenantRow {
     pub(crate) fn insert(transaction: &Transaction<'_>, new: NewTenant) -> Result<Self, StoreError> {
         let overrides = json(&new.overrides)?;
         transaction.execute(
-            "INSERT INTO tenants (name, tier, overrides, created_at_ms) VALUES (?, ?, ?, ?)",
-            params![new.name, new.tier.name(), overrides, stored(new.created_at_ms)],
+            "INSERT INTO tenants (name, tier, overrides, created_at_ms, wake) VALUES (?, ?, ?, ?, ?)",
+            params![
+                new.name,
+                new.tier.name(),
+                overrides,
+                stored(new.created_at_ms),
+                new.wake
+            ],
         )?;
         Ok(Self {
             id: transaction.last_insert_rowid(),
             name: new.name,
             tier: new.tier,
             overrides: new.overrides,
+            wake: new.wake,
             created_at_ms: new.created_at_ms,
         })
     }
@@ -58,12 +69,12 @@ impl TenantRow {
         }
     }
 
-    /// Writes tier and overrides.
+    /// Writes what can change.
     pub(crate) fn update(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let overrides = json(&self.overrides)?;
         transaction.execute(
-            "UPDATE tenants SET tier = ?, overrides = ? WHERE id = ?",
-            params![self.tier.name(), overrides, self.id],
+            "UPDATE tenants SET tier = ?, overrides = ?, wake = ? WHERE id = ?",
+            params![self.tier.name(), overrides, self.wake, self.id],
         )?;
         Ok(())
     }
@@ -82,6 +93,7 @@ struct Raw {
     tier: String,
     overrides: String,
     created_at_ms: i64,
+    wake: Option<bool>,
 }
 
 impl Raw {
@@ -92,6 +104,7 @@ impl Raw {
             tier: row.get(2)?,
             overrides: row.get(3)?,
             created_at_ms: row.get(4)?,
+            wake: row.get(5)?,
         })
     }
 
@@ -106,6 +119,7 @@ impl Raw {
                 .map_err(|_| unreadable("list of limits", &self.overrides))?,
             id: self.id,
             name: self.name,
+            wake: self.wake,
             created_at_ms: read(self.created_at_ms),
         })
     }

@@ -23,6 +23,7 @@ fn tenant(name: &str) -> NewTenant {
         name: name.to_owned(),
         tier: Tier::Pro,
         overrides: Overrides::from([(Limit::Runs, None), (Limit::Sandboxes, Some(3))]),
+        wake: Some(false),
         created_at_ms: 7,
     }
 }

@@ -29,6 +29,7 @@ struct Terms {
     tier: Tier,
     overrides: Overrides,
     limits: Limits,
+    wake: Option<bool>,
 }
 
 /// Room for one sandbox, given back when dropped.
@@ -48,7 +49,7 @@ impl Account {
             tenant: Tenant(row.id),
             name: row.name,
             created_at_ms: row.created_at_ms,
-            terms: Mutex::new(Terms::new(row.tier, row.overrides)),
+            terms: Mutex::new(Terms::new(row.tier, row.overrides, row.wake)),
             quota: Mutex::default(),
             runs: AtomicU64::new(0),
             owners: AtomicU64::new(0),
@@ -80,9 +81,14 @@ impl Account {
         self.terms().limits
     }
 
+    /// Whether requests wake its frozen sandboxes, if that is not as the host has it.
+    pub(crate) fn wake(&self) -> Option<bool> {
+        self.terms().wake
+    }
+
     /// Holds for what comes from now on; what runs already stays.
-    pub(super) fn set_terms(&self, tier: Tier, overrides: Overrides) {
-        *self.terms() = Terms::new(tier, overrides);
+    pub(super) fn set_terms(&self, tier: Tier, overrides: Overrides, wake: Option<bool>) {
+        *self.terms() = Terms::new(tier, overrides, wake);
     }
 
     pub(crate) fn usage(&self) -> &Usage {
@@ -155,11 +161,12 @@ impl Account {
 }
 
 impl Terms {
-    fn new(tier: Tier, overrides: Overrides) -> Self {
+    fn new(tier: Tier, overrides: Overrides, wake: Option<bool>) -> Self {
         Self {
             limits: Limits::new(tier, &overrides),
             tier,
             overrides,
+            wake,
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Action {
     Freeze,
     Resume,
     DeleteSpace,
+    ImportSpace,
+    ExportSpace,
 }
 
 /// Who calls.
@@ -87,6 +89,8 @@ impl Action {
             Self::Freeze => "freeze",
             Self::Resume => "resume",
             Self::DeleteSpace => "delete_space",
+            Self::ImportSpace => "import_space",
+            Self::ExportSpace => "export_space",
         }
     }
 }
@@ -188,6 +192,7 @@ mod tests {
             name: "a".to_owned(),
             tier: pod_types::Tier::Free,
             overrides: pod_types::Overrides::new(),
+            wake: None,
             created_at_ms: 1,
         };
         let caller = Caller {

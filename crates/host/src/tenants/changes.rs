@@ -65,6 +65,7 @@ impl Tenants {
         name: String,
         tier: Option<Tier>,
         overrides: Overrides,
+        wake: Option<bool>,
         remote: Option<SocketAddr>,
     ) -> Result<Arc<Account>, ChangeError> {
         if self.directory().accounts().count() >= TENANTS_MAX {
@@ -74,10 +75,11 @@ impl Tenants {
             name: name.clone(),
             tier: tier.unwrap_or(self.config.default_tier),
             overrides,
+            wake,
             created_at_ms: clock::now_ms(),
         };
         let change = Change {
-            detail: Some(described(new.tier, &new.overrides)),
+            detail: Some(described(new.tier, &new.overrides, new.wake)),
             ..Change::of_tenant("tenant_created", &name, remote)
         };
         let this = Arc::clone(self);
@@ -99,6 +101,7 @@ impl Tenants {
         name: &str,
         tier: Option<Tier>,
         overrides: Option<Overrides>,
+        wake: Option<Option<bool>>,
         remote: Option<SocketAddr>,
     ) -> Result<Arc<Account>, ChangeError> {
         let account = self.named(name)?;
@@ -107,10 +110,11 @@ impl Tenants {
             name: name.to_owned(),
             tier: tier.unwrap_or_else(|| account.tier()),
             overrides: overrides.unwrap_or_else(|| account.overrides()),
+            wake: wake.unwrap_or_else(|| account.wake()),
             created_at_ms: account.created_at_ms(),
         };
         let change = Change {
-            detail: Some(described(row.tier, &row.overrides)),
+            detail: Some(described(row.tier, &row.overrides, row.wake)),
             ..Change::of_tenant("tenant_changed", name, remote)
         };
         let changed = self.store.change(
@@ -120,7 +124,7 @@ impl Tenants {
                 Ok(row)
             },
             move |row| {
-                account.set_terms(row.tier, row.overrides);
+                account.set_terms(row.tier, row.overrides, row.wake);
                 account
             },
         );
@@ -334,13 +338,18 @@ impl Change {
     }
 }
 
-fn described(tier: Tier, overrides: &Overrides) -> String {
+fn described(tier: Tier, overrides: &Overrides, wake: Option<bool>) -> String {
     let mut text = format!("tier {tier}");
     for (limit, value) in overrides {
         match value {
             Some(value) => text += &format!(", {limit} {value}"),
             None => text += &format!(", {limit} unlimited"),
         }
+    }
+    match wake {
+        Some(true) => text += ", wake on",
+        Some(false) => text += ", wake off",
+        None => {}
     }
     text
 }

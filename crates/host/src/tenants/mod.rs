@@ -99,6 +99,7 @@ impl Tenants {
             name,
             tier: config.default_tier,
             overrides: Overrides::new(),
+            wake: None,
             created_at_ms: now_ms,
         };
         let environment: Vec<_> = auth.environment_keys().collect();

@@ -24,6 +24,7 @@ impl Tenants {
             tier: account.tier(),
             limits: account.limits(),
             overrides: account.overrides(),
+            wake: account.wake(),
             created_at_ms: account.created_at_ms(),
             keys: u32::try_from(valid).unwrap_or(u32::MAX),
             sandboxes: account.held(),

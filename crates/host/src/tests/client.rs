@@ -83,10 +83,16 @@ impl Connection {
     }
 
     pub(super) async fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
+        self.send_bytes(method, path, headers, body.as_bytes()).await;
+    }
+
+    pub(super) async fn send_bytes(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let len = body.len();
-        let text =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n{body}");
-        self.write(&text).await;
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n{headers}\r\n");
+        self.stream
+            .write_all(&[head.as_bytes(), body].concat())
+            .await
+            .unwrap();
     }
 
     /// A part of a request.

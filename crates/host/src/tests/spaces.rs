@@ -13,20 +13,20 @@ fn id(path: &str) -> &str {
 
 impl Daemon {
     /// Freezes a sandbox and gives the path of its space.
-    async fn freeze(&self, sandbox: &str) -> String {
+    pub(super) async fn freeze(&self, sandbox: &str) -> String {
         let frozen = self.post(&format!("{sandbox}/freeze"), "").await;
         assert_eq!(frozen.status, 200, "{}", frozen.text());
         format!("/v1/spaces/{}", frozen.json()["id"].as_str().unwrap())
     }
 
     /// Resumes a space and gives the path of its sandbox.
-    async fn resume(&self, space: &str, body: &str) -> String {
+    pub(super) async fn resume(&self, space: &str, body: &str) -> String {
         let resumed = self.post(&format!("{space}/resume"), body).await;
         assert_eq!(resumed.status, 200, "{}", resumed.text());
         format!("/v1/sandboxes/{}", resumed.json()["id"].as_str().unwrap())
     }
 
-    fn spaces_on_disk(&self) -> Vec<String> {
+    pub(super) fn spaces_on_disk(&self) -> Vec<String> {
         let found = fs::read_dir(self.dir.path().join("data/spaces")).unwrap();
         let names = found.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name != "templates").collect()
@@ -364,6 +364,48 @@ async fn an_idle_persistent_sandbox_is_frozen_and_woken_under_its_id() {
         (&"space".into(), &true.into())
     );
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_says_whether_its_sandboxes_are_woken_and_else_the_host_does() {
+    for host in [false, true] {
+        let daemon = Daemon::with(Setup {
+            spaces: crate::SpacesConfig {
+                wake: host,
+                ..crate::SpacesConfig::default()
+            },
+            ..Setup::default()
+        })
+        .await;
+        let key = tenant(&daemon, "acme", serde_json::json!({})).await;
+        let ask = async |method: &str, path: &str, body: &str| call(&daemon, &key, method, path, body).await;
+        let created = ask("POST", "/v1/sandboxes", "{}").await.json();
+        let sandbox = format!("/v1/sandboxes/{}", created["id"].as_str().unwrap());
+        for (setting, wakes) in [("null", host), ("false", false), ("true", true), ("null", host)] {
+            let admin = "/v1/admin/tenants/acme";
+            let body = format!(r#"{{"wake":{setting}}}"#);
+            let set = call(&daemon, super::OPERATOR, "PATCH", admin, &body).await.json();
+            assert_eq!(set["wake"].to_string(), setting);
+            let frozen = ask("POST", &format!("{sandbox}/freeze"), "").await;
+            assert_eq!(frozen.status, 200, "{}", frozen.text());
+            let looked = ask("GET", &sandbox, "").await;
+            assert_eq!(looked.status, 404);
+            let run = ask("POST", &format!("{sandbox}/exec"), r#"{"code":"print"}"#).await;
+            assert_eq!(run.status, if wakes { 200 } else { 404 }, "{host} {setting}");
+            if !wakes {
+                // Another request wakes it for the next round.
+                let on = call(&daemon, super::OPERATOR, "PATCH", admin, r#"{"wake":true}"#).await;
+                assert_eq!(on.status, 200);
+                assert_eq!(
+                    ask("POST", &format!("{sandbox}/exec"), r#"{"code":"print"}"#)
+                        .await
+                        .status,
+                    200
+                );
+            }
+        }
+        daemon.stop().await;
+    }
 }
 
 #[tokio::test]

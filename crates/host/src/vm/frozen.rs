@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use thiserror::Error;
 use tokio::time::timeout;
-use vmm_proto::{Command, FreezeConfig, FreezeReport, RestoreConfig, ThawConfig};
+use vmm_proto::{Command, FreezeConfig, FreezeReport, RestoreConfig, ThawConfig, VmSize};
 
 use super::boot::{BootError, reach};
 use super::control::ControlError;
@@ -105,7 +105,19 @@ fn pagemap(process: &mut Process) -> Option<File> {
 
 /// Builds a VM of files, in a process that is confined before any of its code runs, and lets it run.
 pub(crate) async fn thaw_vm(
-    space: PathBuf,
+    files: (PathBuf, VmSize),
+    restore: impl FnOnce(&VmFiles) -> RestoreConfig,
+    homes: &Arc<Homes>,
+    spawner: &dyn VmmSpawner,
+) -> Result<Vm, ThawVmError> {
+    let mut vm = build_vm(files, restore, homes, spawner).await?;
+    go_on(&mut vm).await.map_err(ThawVmError::GoOn)?;
+    Ok(vm)
+}
+
+/// The same, and its guest stands still.
+pub(crate) async fn build_vm(
+    (space, size): (PathBuf, VmSize),
     restore: impl FnOnce(&VmFiles) -> RestoreConfig,
     homes: &Arc<Homes>,
     spawner: &dyn VmmSpawner,
@@ -122,16 +134,15 @@ pub(crate) async fn thaw_vm(
     let config = ThawConfig {
         space,
         restore: restore(&home.files),
+        size,
     };
     let thawed = control
         .run_within(THAW_BOUND, Command::Thaw(Box::new(config)))
         .await;
     thawed.map_err(ThawVmError::Thaw)?;
-    let mut vm = Vm {
+    Ok(Vm {
         process,
         control,
         home,
-    };
-    go_on(&mut vm).await.map_err(ThawVmError::GoOn)?;
-    Ok(vm)
+    })
 }

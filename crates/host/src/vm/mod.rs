@@ -25,7 +25,7 @@ pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
 pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};
 pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
-pub(crate) use frozen::{FreezeFiles, FreezeVmError, ThawVmError, freeze_vm, go_on, thaw_vm};
+pub(crate) use frozen::{FreezeFiles, FreezeVmError, ThawVmError, build_vm, freeze_vm, go_on, thaw_vm};
 pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
 pub(crate) use kernel::{boot_id, vm_processes};
 pub(crate) use process::Process;

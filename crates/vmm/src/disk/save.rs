@@ -110,6 +110,12 @@ impl Disk {
 }
 
 impl DiskState {
+    /// What the guest sees.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
     /// Adds a block that follows all before it.
     fn append(&mut self, block: u32, place: Place) {
         let stored = match place {

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vmm_proto::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport};
+use vmm_proto::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport, VmSize};
 
 use crate::machine::MachineError;
 use crate::memory::{self, GuestMemory, MemoryError};
@@ -75,6 +75,8 @@ pub enum ThawError {
     },
     #[error("its contents do not go together: {what}")]
     Inconsistent { what: &'static str },
+    #[error("it is not of the size that it counts for")]
+    Larger,
     #[error("the template's memory, over which it lies, is of no use")]
     Base(#[source] SnapshotError),
     #[error("its memory cannot be put together")]
@@ -192,7 +194,8 @@ pub(crate) fn write_state(
 
 impl Thawed {
     /// Reads and checks everything; `template` is the directory of the snapshot it may lie over.
-    pub(crate) fn open(space: &Path, template: &Path) -> Result<Self, ThawError> {
+    /// `size` is what it counts for.
+    pub(crate) fn open(space: &Path, template: &Path, size: VmSize) -> Result<Self, ThawError> {
         let state = open(space, FROZEN_STATE)?;
         let bytes = snapshot::read(&state).map_err(|source| ThawError::Read {
             path: space.join(FROZEN_STATE),
@@ -204,6 +207,9 @@ impl Thawed {
         frozen.memory.check(&file).map_err(damaged(FROZEN_MEMORY))?;
         frozen.disk.check(&disk).map_err(damaged(FROZEN_DISK))?;
         let ram_mib = frozen.document.ram_mib;
+        if !frozen.document.is_within(size) {
+            return Err(ThawError::Larger);
+        }
         if !runs::are_sound(&frozen.runs, u64::from(ram_mib) << 8, frozen.memory.bytes) {
             let what = "the runs of its memory";
             return Err(ThawError::Inconsistent { what });

@@ -10,6 +10,11 @@ use crate::memory::PAGEMAP;
 use crate::proc::Proc;
 
 const RAM_MIB: u32 = 64;
+const SIZE: VmSize = VmSize {
+    vcpus: 1,
+    ram_mib: RAM_MIB,
+    disk_gib: 0,
+};
 const PAGE: u64 = 4096;
 const PAGES: u64 = (RAM_MIB as u64) << 8;
 
@@ -97,7 +102,7 @@ proptest! {
             }
         }
         let (space, _) = freeze(&memory, (base, &[]), how);
-        let thawed = Thawed::open(space.path(), template.path()).unwrap();
+        let thawed = Thawed::open(space.path(), template.path(), SIZE).unwrap();
         prop_assert!(same(&memory, &thawed.memory));
         // The space is used up and removed, which takes nothing from who was made of it.
         drop(space);
@@ -107,7 +112,7 @@ proptest! {
             }
         }
         let (again, _) = freeze(&thawed.memory, (thawed.base, &thawed.overlay), how);
-        let twice = Thawed::open(again.path(), template.path()).unwrap();
+        let twice = Thawed::open(again.path(), template.path(), SIZE).unwrap();
         prop_assert!(same(&memory, &twice.memory));
     }
 }
@@ -142,8 +147,12 @@ fn a_byte_changed_anywhere_or_a_cut_is_refused() {
         .write_slice(&[5; 3 * 4096], GuestAddress(40 * PAGE))
         .unwrap();
     let (space, _) = freeze(&memory, (None, &[]), (true, false));
-    let refused = || Thawed::open(space.path(), space.path()).map(drop).unwrap_err();
-    Thawed::open(space.path(), space.path()).unwrap();
+    let refused = || {
+        Thawed::open(space.path(), space.path(), SIZE)
+            .map(drop)
+            .unwrap_err()
+    };
+    Thawed::open(space.path(), space.path(), SIZE).unwrap();
     for (name, step) in [(FROZEN_MEMORY, 509), (FROZEN_DISK, 509), (FROZEN_STATE, 1)] {
         let path = space.path().join(name);
         let whole = fs::read(&path).unwrap();
@@ -165,7 +174,19 @@ fn a_byte_changed_anywhere_or_a_cut_is_refused() {
         assert!(matches!(refused(), ThawError::Read { .. }));
         fs::write(&path, &whole).unwrap();
     }
-    Thawed::open(space.path(), space.path()).unwrap();
+    Thawed::open(space.path(), space.path(), SIZE).unwrap();
+}
+
+#[test]
+fn what_is_larger_than_it_counts_for_is_refused() {
+    let memory = memory::allocate(RAM_MIB).unwrap();
+    let (space, _) = freeze(&memory, (None, &[]), (true, false));
+    let size = VmSize {
+        ram_mib: RAM_MIB - 1,
+        ..SIZE
+    };
+    let refused = Thawed::open(space.path(), space.path(), size).unwrap_err();
+    assert!(matches!(refused, ThawError::Larger), "{refused}");
 }
 
 #[test]
@@ -173,8 +194,8 @@ fn memory_of_another_template_is_no_base() {
     let ((template, id), (other, _)) = (template(), template());
     let memory = snapshot::open_memory(template.path(), RAM_MIB, id).unwrap();
     let (space, _) = freeze(&memory, (Some(id), &[]), (true, false));
-    Thawed::open(space.path(), template.path()).unwrap();
-    let refused = Thawed::open(space.path(), other.path()).unwrap_err();
+    Thawed::open(space.path(), template.path(), SIZE).unwrap();
+    let refused = Thawed::open(space.path(), other.path(), SIZE).unwrap_err();
     assert!(matches!(refused, ThawError::Base(_)), "{refused}");
 }
 

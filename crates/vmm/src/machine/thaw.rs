@@ -14,7 +14,8 @@ impl Prepared {
     /// Builds the VM of a space, and says what KVM holds of it.
     pub(crate) fn thaw(config: &ThawConfig, events: &EventSender) -> Result<(Self, VmState), RestoreError> {
         let restore = &config.restore;
-        let thawed = Thawed::open(&config.space, &restore.snapshot).map_err(RestoreError::Thaw)?;
+        let thawed =
+            Thawed::open(&config.space, &restore.snapshot, config.size).map_err(RestoreError::Thaw)?;
         let Thawed {
             document,
             base,

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use vmm_proto::VmSize;
 
 use crate::legacy::SavedSerial;
 use crate::machine::VmState;
@@ -86,6 +87,19 @@ pub(crate) struct Document {
     pub(crate) serial: SavedSerial,
     /// In the order of their windows.
     pub(crate) devices: Vec<(TransportState, DeviceState)>,
+}
+
+impl Document {
+    /// Whether the VM is no larger than this.
+    pub(crate) fn is_within(&self, size: VmSize) -> bool {
+        let mut states = self.devices.iter().map(|(_, state)| state);
+        self.fingerprint.vcpus <= size.vcpus
+            && self.ram_mib <= size.ram_mib
+            && states.all(|state| match state {
+                DeviceState::Block(disk) => disk.size_bytes() <= u64::from(size.disk_gib) << 30,
+                _ => true,
+            })
+    }
 }
 
 impl Stored for Document {

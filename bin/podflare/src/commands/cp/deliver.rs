@@ -11,9 +11,9 @@ use client::{Client, WriteOptions};
 use pod_types::SandboxId;
 
 use super::cargo::{Cargo, Kind, MODE_MASK};
-use super::meter::Meter;
 use crate::failure::Failure;
 use crate::location::Location;
+use crate::output::Meter;
 
 /// Bytes moved at once.
 const PIECE_BYTES: usize = 64 * 1024;

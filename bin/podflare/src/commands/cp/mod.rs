@@ -6,7 +6,6 @@
 
 mod cargo;
 mod deliver;
-mod meter;
 
 use std::ffi::OsString;
 

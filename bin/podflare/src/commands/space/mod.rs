@@ -1,5 +1,7 @@
 //! `podflare space`: sandboxes that were frozen to disk.
 
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod ls;
 pub(crate) mod resume;
 pub(crate) mod rm;
@@ -13,7 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Paint, Show, mebibytes, since};
 
-/// List, resume and remove sandboxes that were frozen to disk
+/// List, resume, move and remove sandboxes that were frozen to disk
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(visible_alias = "list")]
@@ -21,6 +23,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "inspect")]
     Show(show::Args),
     Resume(resume::Args),
+    Export(export::Args),
+    Import(import::Args),
     #[command(visible_alias = "delete")]
     Rm(rm::Args),
 }
@@ -30,6 +34,8 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Ls(args) => ls::run(context, args),
         Command::Show(args) => show::run(context, &args),
         Command::Resume(args) => resume::run(context, args),
+        Command::Export(args) => export::run(context, &args),
+        Command::Import(args) => import::run(context, &args),
         Command::Rm(args) => rm::run(context, args),
     }
 }

@@ -3,7 +3,7 @@
 use api::NewTenantRequest;
 use pod_types::{Overrides, Tier};
 
-use super::limits::{Setting, apply, parse};
+use super::limits::{Setting, Wake, apply, parse};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -21,6 +21,16 @@ pub(crate) struct Args {
     /// A limit that differs from the tier's; `none` lifts it (can be repeated)
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse)]
     limits: Vec<Setting>,
+
+    /// Whether a request for a frozen sandbox resumes it under its old id; `default` is as the host is set
+    #[arg(
+        long,
+        value_name = "on|off|default",
+        value_enum,
+        default_value = "default",
+        hide_default_value = true
+    )]
+    wake: Wake,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -28,6 +38,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         name: args.name,
         tier: args.tier,
         limits: apply(&args.limits, Overrides::new()),
+        wake: args.wake.setting(),
     };
     let created = context.operator()?.create_tenant(&request)?;
     context.printer.show(&created)?;

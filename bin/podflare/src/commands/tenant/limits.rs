@@ -21,6 +21,25 @@ enum Wanted {
     Tier,
 }
 
+/// `--wake`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Wake {
+    On,
+    Off,
+    Default,
+}
+
+impl Wake {
+    /// As the host takes it: none is as that is set.
+    pub(super) fn setting(self) -> Option<bool> {
+        match self {
+            Self::On => Some(true),
+            Self::Off => Some(false),
+            Self::Default => None,
+        }
+    }
+}
+
 /// Reads `sandboxes=5`, `sandboxes=none` or `sandboxes=tier`.
 pub(super) fn parse(text: &str) -> Result<Setting, String> {
     let (name, value) = text
@@ -65,6 +84,8 @@ impl Show for TenantInfo {
             limits.idle_timeout_seconds,
             limits.ram_mib,
             limits.rootfs_gb,
+            limits.spaces,
+            limits.spaces_mib,
         ];
         let mut rows = vec![
             ["tenant".to_owned(), self.name.clone()],
@@ -83,6 +104,12 @@ impl Show for TenantInfo {
             "persistent".to_owned(),
             if limits.persistent { "yes" } else { "no" }.to_owned(),
         ]);
+        let wake = match self.wake {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "as the host is set",
+        };
+        rows.push(["wake".to_owned(), wake.to_owned()]);
         table(&rows)
     }
 }

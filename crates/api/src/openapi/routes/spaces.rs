@@ -4,9 +4,9 @@ use serde_json::json;
 
 use crate::error::ErrorCode;
 use crate::openapi::content::Content;
-use crate::openapi::operation::{Method, Operation, SERVER_TIMING};
+use crate::openapi::operation::{Header, Method, Operation, SERVER_TIMING};
 use crate::sandbox::CreatedSandbox;
-use crate::space::{FreezeRequest, ResumeRequest, SpaceInfo, SpaceList};
+use crate::space::{FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 
 const TAG: &str = "spaces";
 
@@ -64,6 +64,53 @@ pub(super) fn operations() -> Vec<Operation> {
             ErrorCode::RateLimited,
             ErrorCode::NoCapacity,
             ErrorCode::HostBusy,
+        ]),
+        Operation::new(
+            Method::Get,
+            "/v1/spaces/{space}/export",
+            "export_space",
+            TAG,
+            "A space as one file",
+        )
+        .describe(
+            "All that is needed to go on with it on another host that has the same kind of CPU and the same disk image of \
+             its template: `POST /v1/spaces/import` takes it there. The space stays, and may be resumed or deleted while \
+             the file is still being sent. A file that is not whole is refused at its import.",
+        )
+        .answers(200, "The file.", Content::Bytes(&[SPACE_MEDIA_TYPE]))
+        .with_header(Header {
+            name: "Content-Disposition",
+            description: "A name for the file.",
+        })
+        .fails(&[
+            ErrorCode::SpaceNotFound,
+            ErrorCode::StateConflict,
+            ErrorCode::SpaceUnusable,
+            ErrorCode::TooManyTransfers,
+            ErrorCode::Internal,
+        ]),
+        Operation::new(
+            Method::Post,
+            "/v1/spaces/import",
+            "import_space",
+            TAG,
+            "Make a space of a file",
+        )
+        .describe(
+            "Takes what `GET /v1/spaces/{space}/export` gave, here or on another host. The space is yours, counts in your \
+             quota, and has a new id. The file is checked whole, and built into a VM that does not run, before the space is \
+             there: what is damaged, or cannot go on here, is refused with the reason.",
+        )
+        .bytes_body(&[SPACE_MEDIA_TYPE])
+        .answers(200, "The space.", Content::json::<SpaceInfo>())
+        .fails(&[
+            ErrorCode::InvalidBody,
+            ErrorCode::InvalidSpaceFile,
+            ErrorCode::SpaceUnusable,
+            ErrorCode::SpaceQuota,
+            ErrorCode::TooManyTransfers,
+            ErrorCode::HostDiskFull,
+            ErrorCode::Internal,
         ]),
         Operation::new(Method::Delete, "/v1/spaces/{space}", "delete_space", TAG, "Remove a space")
             .describe("Removing what is gone, or never was, is no error.")

@@ -32,7 +32,7 @@ pub(super) async fn create(
     let wanted = NewTenantRequest::parse(&body::read(&head.headers, content).await?)?;
     let tenants = host.tenants();
     let created = tenants
-        .create_tenant(wanted.name, wanted.tier, wanted.limits, Some(remote))
+        .create_tenant(wanted.name, wanted.tier, wanted.limits, wanted.wake, Some(remote))
         .await?;
     Ok(Json(tenants.describe(&created)))
 }
@@ -55,7 +55,7 @@ pub(super) async fn set(
     let wanted = SetTenantRequest::parse(&body::read(&head.headers, content).await?)?;
     let tenants = host.tenants();
     let changed = tenants
-        .set_tenant(&name, wanted.tier, wanted.limits, Some(remote))
+        .set_tenant(&name, wanted.tier, wanted.limits, wanted.wake, Some(remote))
         .await?;
     Ok(Json(tenants.describe(&changed)))
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// What takes no longer needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct Meter {
+pub(crate) struct Meter {
     content: Box<dyn Read + Send>,
     size: Option<u64>,
     bytes: u64,
@@ -18,7 +18,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(content: Box<dyn Read + Send>, size: Option<u64>) -> Self {
+    pub(crate) fn new(content: Box<dyn Read + Send>, size: Option<u64>) -> Self {
         Self {
             content,
             size,
@@ -29,7 +29,7 @@ impl Meter {
         }
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.bytes
     }
 
