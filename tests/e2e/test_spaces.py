@@ -11,6 +11,8 @@ import pytest
 from podflare import Client, Sandbox
 from support.cli import Cli
 from support.operator import tenants
+from support.machine import Machine
+from support.restarts import replace_daemon
 from support.terminals import opened
 from support.waiting import wait_until
 from support.wire import raw_exec
@@ -59,7 +61,9 @@ print(answer, child.poll(), open("/root/book").read(), ticks > was)
 """
 
 
-def test_everything_alive_goes_on_under_a_new_id(url: str, http: httpx.Client) -> None:
+def test_everything_alive_goes_on_under_a_new_id_and_another_daemon(
+    url: str, http: httpx.Client, machine: Machine
+) -> None:
     sandbox = Sandbox(host=url)
     assert sandbox.run_code(ALIVE).ok
     pty, output = opened(sandbox, "export WHERE=terminal; exec bash")
@@ -70,6 +74,7 @@ def test_everything_alive_goes_on_under_a_new_id(url: str, http: httpx.Client) -
     gone = http.post(f"/v1/sandboxes/{sandbox.id}/exec", json={"code": "1"})
     assert gone.status_code == 404
     assert space in gone.json()["hint"]
+    replace_daemon(machine, http)
     with resumed(url, space) as again:
         assert again.id != sandbox.id
         assert again.run_code(STILL_ALIVE).stdout.strip() == "42 None before;after; True"
@@ -176,6 +181,44 @@ def test_cycles_lose_nothing_and_do_not_grow_without_bound(url: str, http: httpx
     http.delete(f"/v1/sandboxes/{sandbox_id}")
     # Each round adds a quarter of a MiB to the disk and to the page cache.
     assert sizes[-1] - sizes[0] < 24 << 20, sizes
+
+
+FLIP = """
+file=/state/hostd/spaces/{space}/{file}
+at=$(($(stat -c %s $file) / 2))
+byte=$(dd if=$file bs=1 skip=$at count=1 2>/dev/null | od -An -tu1 | tr -dc 0-9)
+printf "\\\\$(printf %03o $((byte ^ 1)))" | dd of=$file bs=1 seek=$at conv=notrunc 2>/dev/null
+"""
+CUT = "cd /state/hostd/spaces/{space}; cp {file} /tmp/whole; truncate -s 100 {file}"
+MEND = "cp /tmp/whole /state/hostd/spaces/{space}/{file}"
+
+
+def test_damage_anywhere_in_a_space_is_noticed_and_the_space_is_kept(
+    url: str, http: httpx.Client, machine: Machine
+) -> None:
+    sandbox = Sandbox(host=url)
+    says(url, sandbox.id, "import os; kept = os.urandom(3 << 20); open('/root/kept', 'wb').write(kept); os.sync()")
+    space = freeze(http, sandbox.id)
+
+    def spoil(script: str, file: str) -> None:
+        machine.output("sh", "-c", script.format(space=space, file=file))
+
+    for damage, mend, file in [
+        (FLIP, FLIP, "vm/memory"),
+        (FLIP, FLIP, "vm/disk"),
+        (FLIP, FLIP, "vm/state"),
+        (FLIP, FLIP, "replay"),
+        (CUT, MEND, "vm/memory"),
+        (CUT, MEND, "vm/state"),
+    ]:
+        spoil(damage, file)
+        refused = http.post(f"/v1/spaces/{space}/resume", json={}, timeout=PATIENCE_SECONDS)
+        assert refused.status_code in (409, 500), (file, refused.text)
+        assert refused.json()["code"] in ("space_unusable", "resume_failed"), (file, refused.text)
+        assert http.get(f"/v1/spaces/{space}").status_code == 200, file
+        spoil(mend, file)
+    with resumed(url, space) as again:
+        assert says(url, again.id, "print(open('/root/kept', 'rb').read() == kept)") == "True"
 
 
 def test_a_space_goes_through_a_file_and_a_damaged_file_changes_nothing(

@@ -60,6 +60,26 @@ def test_what_happens_is_told_once_in_order_and_signed(
     assert http.get(f"/v1/webhooks/{hook}").status_code == 404
 
 
+def test_an_idle_sandbox_is_frozen_told_of_and_resumed_as_often_as_it_is_left_alone(
+    url: str, http: httpx.Client, receiver: Receiver, address: str
+) -> None:
+    body = {"url": f"http://{address}:{receiver.port}/", "events": ["sandbox.frozen", "sandbox.resumed"]}
+    hook = http.post("/v1/webhooks", json=body).json()["id"]
+    try:
+        box, spaces = Sandbox(host=url, idle_timeout_seconds=2, persistent=True), []
+        box.run_code("rounds = 0")
+        for rounds in range(2):
+            receiver.wait_for(box.id, *(["sandbox.resumed"] if rounds else []), "sandbox.frozen")
+            spaces.append(receiver.told(box.id, "sandbox.frozen")["space_id"])
+            assert http.get(f"/v1/sandboxes/{box.id}").status_code == 404
+            box = Sandbox.resume(spaces[-1], host=url, idle_timeout_seconds=2, persistent=rounds == 0)
+            assert box.run_code("rounds += 1; print(rounds)").stdout == str(rounds + 1)
+        assert spaces[0] != spaces[1]
+        box.close()
+    finally:
+        assert http.delete(f"/v1/webhooks/{hook}").status_code == 204
+
+
 def test_a_receiver_that_fails_gets_it_again(
     url: str, http: httpx.Client, receiver: Receiver, address: str
 ) -> None:

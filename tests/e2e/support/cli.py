@@ -1,8 +1,10 @@
 """The `podflare` command line, run as a user runs it."""
 
+import copy
 import json
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from support.settings import USER_ENVIRONMENT, Settings
@@ -41,6 +43,12 @@ class Cli:
         self.binary = settings.cli
         self._url = settings.url
         self._state_dir = settings.state_dir
+
+    def elsewhere(self, url: str, state_dir: Path) -> "Cli":
+        """The same command line for another host."""
+        other = copy.copy(self)
+        other._url, other._state_dir = url, state_dir
+        return other
 
     def run(self, *arguments: str, stdin: str = "", seconds: float = 90) -> Finished:
         """Runs one command to its end."""

@@ -75,6 +75,11 @@ class Receiver:
             60,
         )
 
+    def told(self, sandbox_id: str, type: str) -> dict[str, Any]:
+        """The payload that told it."""
+        payloads = [delivery.payload for delivery in list(self.deliveries)]
+        return next(told for told in payloads if (told.get("sandbox_id"), told["type"]) == (sandbox_id, type))
+
     def __enter__(self) -> "Receiver":
         self._thread.start()
         return self

@@ -8,7 +8,7 @@ mod template;
 pub use data_dir::DataDirError;
 pub use template::{Template, TemplateError, Templates};
 
-pub(crate) use data_dir::{DataDir, make_private};
+pub(crate) use data_dir::{DataDir, make_private, remove};
 pub(crate) use leftovers::{Spared, clear};
 pub(crate) use reaper::Reaper;
 pub(crate) use template::Shape;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -66,7 +67,10 @@ impl Tenant {
         daemon.host.vanish();
         let lock = daemon.dir.path().join("data/hostd.lock");
         drop(daemon);
-        self.runtime.take().unwrap().shutdown_background();
+        // With its threads, which a process takes along: they make directories.
+        let runtime = self.runtime.take().unwrap();
+        let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
+        ending.await.unwrap();
         // It goes with the last of the daemon's tasks.
         eventually("the daemon's tasks have ended", || {
             File::open(&lock).unwrap().try_lock().is_ok()

@@ -19,16 +19,16 @@ use tokio::sync::Notify;
 use super::cgroups::{Cgroups, Group};
 use super::files::VmFiles;
 use super::roster::{Roster, Ticket};
-use crate::storage::make_private;
+use crate::storage::{self, make_private};
 
 /// Furnished homes kept ready: enough for the clones of one request of the usual size, and a few creations beside it.
 const STOCK: usize = 12;
 /// Disk layers kept ready for VMs that are cloned and must not write to what their clones now share.
 const LAYERS: usize = 4;
 
-/// A process that was just killed may still be about to make a file in its directory.
-const REMOVE_TRIES: u32 = 20;
-const REMOVE_PAUSE: Duration = Duration::from_millis(50);
+/// How often and how long a control group is waited for to be empty.
+const LEAVE_TRIES: u32 = 20;
+const LEAVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest name of a directory, in bytes: more VMs than anybody starts.
 pub(crate) const NAME_BYTES_MAX: usize = 10;
@@ -286,18 +286,8 @@ impl Drop for Home {
 
 /// The ticket is given back after the directory is gone.
 fn remove((dir, group, ticket): Doomed) {
-    for attempt in 1..=REMOVE_TRIES {
-        match fs::remove_dir_all(&dir) {
-            Ok(()) => break,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < REMOVE_TRIES => {
-                thread::sleep(REMOVE_PAUSE);
-            }
-            Err(error) => {
-                tracing::error!(%error, dir = %dir.display(), "cannot remove a VM's directory");
-                break;
-            }
-        }
+    if let Err(error) = storage::remove(&dir) {
+        tracing::error!(%error, dir = %dir.display(), "cannot remove a VM's directory");
     }
     if let Some(group) = group {
         leave(&group);
@@ -307,10 +297,10 @@ fn remove((dir, group, ticket): Doomed) {
 
 /// A process that was just killed is in its group until the kernel has taken it back.
 fn leave(group: &Group) {
-    for attempt in 1..=REMOVE_TRIES {
+    for attempt in 1..=LEAVE_TRIES {
         match group.remove() {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < REMOVE_TRIES => {
-                thread::sleep(REMOVE_PAUSE);
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < LEAVE_TRIES => {
+                thread::sleep(LEAVE_PAUSE);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot remove a VM's control group");
