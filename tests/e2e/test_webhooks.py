@@ -21,8 +21,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def address(cli: Cli) -> str:
     """Where the host reaches this machine's loopback: a software host is a machine of its own."""
-    kind = cli.run("status", "--json").expect().json().get("kind")
-    return "127.0.0.1" if kind == "hardware" else "10.0.2.2"
+    return "127.0.0.1" if cli.is_on_hardware else "10.0.2.2"
 
 
 def test_what_happens_is_told_once_in_order_and_signed(

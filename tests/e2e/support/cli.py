@@ -60,6 +60,12 @@ class Cli:
         return self._finish([str(self.binary), *arguments], "", seconds)
 
     @property
+    def is_on_hardware(self) -> bool:
+        """Whether VMs run on this machine itself, and not in a software host, which is a machine of its own."""
+        status = json.loads((self._state_dir / "run/status.json").read_text())
+        return status["kind"] == "hardware"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The user's own, so that caches are found where the host under test has put them."""
         return USER_ENVIRONMENT | {
