@@ -66,6 +66,9 @@ def narrowed(document: Document, sandbox: str, child: str) -> Document:
     # Nobody's machine is to be sent anything.
     for name in ("WebhookRequest", "WebhookChange"):
         schemas[name]["properties"]["url"] = {"enum": ["https://receiver.invalid/", "ftp://receiver.invalid/", "", None]}
+    # The tool can make bytes, and nothing of a media type of ours.
+    space = operation(document, "post", "/v1/spaces/import")["requestBody"]["content"]
+    space["application/octet-stream"] = space.pop("application/vnd.podflare.space")
     # Code that was drawn by lot may wait for ever.
     exec_request = schemas["ExecRequest"]
     exec_request["properties"]["timeout_ms"] |= {"type": "integer", "minimum": 1, "maximum": 1500}
