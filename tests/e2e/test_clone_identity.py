@@ -78,9 +78,9 @@ def test_clocks_agree(url: str, fresh: Sandbox, kind: str) -> None:
     try:
         offsets = [offset_ms(url, sandbox.id) for sandbox in [fresh, *sandboxes]]
         spread = max(offsets) - min(offsets)
-        # What a guest is told is late by the way to it, which is milliseconds on a busy emulated CPU; what must not be is
-        # a clone with the clock of its snapshot, or of its parent's past.
-        assert spread < 30, f"clocks are apart by {spread:.1f} ms: {offsets}"
+        # What a guest is told is late by the way to it, which is some milliseconds on an emulated CPU and more on a busy
+        # one; what must not be is a clone with the clock of its snapshot, or of its parent's past.
+        assert spread < 250, f"clocks are apart by {spread:.1f} ms: {offsets}"
         assert all(abs(offset) < 2000 for offset in offsets), offsets
     finally:
         close_all(sandboxes)
