@@ -51,6 +51,9 @@ pub(super) async fn carry(webhooks: Arc<Webhooks>, hook: Arc<Hook>) {
                     prune(&webhooks, &hook).await;
                 }
                 rounds = rounds.wrapping_add(1);
+                if let Some(since_ms) = hook.row().failing_since_ms {
+                    sleep(schedule::rest(since_ms, clock::now_ms())).await;
+                }
             }
             Ok((_, next_ms)) => {
                 let pause = next_ms.map(|at| Duration::from_millis(at.saturating_sub(clock::now_ms())));

@@ -20,6 +20,17 @@ pub(super) const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 3600);
 /// So often a delivery is tried before later ones of the same sandbox may pass it: for about three minutes.
 pub(super) const HOLD_ATTEMPTS: u32 = 5;
 
+/// How long a webhook that fails is left alone between two attempts, whatever waits for it: the longer it has failed, the
+/// longer. A receiver that is gone must cost the host next to nothing.
+const REST_PART: u64 = 20;
+const REST_MIN_MS: u64 = 500;
+const REST_MAX_MS: u64 = 30_000;
+
+pub(super) fn rest(failing_since_ms: u64, now_ms: u64) -> Duration {
+    let failing_ms = now_ms.saturating_sub(failing_since_ms);
+    Duration::from_millis((failing_ms / REST_PART).clamp(REST_MIN_MS, REST_MAX_MS))
+}
+
 /// What becomes of a delivery whose attempt has failed; `attempts` counts that one, `chance` is between 0 and 1.
 pub(super) fn after_failure(created_at_ms: u64, attempts: u32, now_ms: u64, chance: f64) -> Outcome {
     let next_ms = now_ms.saturating_add(pause_ms(attempts, chance));
@@ -75,6 +86,15 @@ mod tests {
     fn later_ones_are_held_back_for_minutes_not_hours() {
         let held: u64 = (1..HOLD_ATTEMPTS).map(|attempts| pause_ms(attempts, 0.5)).sum();
         assert!((60_000..600_000).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn a_webhook_that_has_failed_for_long_is_rarely_tried() {
+        assert_eq!(rest(1_000, 1_000), Duration::from_millis(500));
+        assert_eq!(rest(0, 60_000), Duration::from_secs(3));
+        assert_eq!(rest(0, u64::MAX), Duration::from_secs(30));
+        // The clock was set back.
+        assert_eq!(rest(5_000, 1_000), Duration::from_millis(500));
     }
 
     proptest! {
