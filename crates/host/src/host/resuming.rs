@@ -311,23 +311,21 @@ impl Host {
             .map_err(|_| ResumeError::IdentityDeadline)?
             .map_err(ResumeError::Identity)?;
         marks.mark("identity");
-        let (mut replay, mut scribe) = (succession.heir(), None);
+        let (replay, mut scribe) = (succession.heir(), None);
         if claim.meta.running {
-            let asked = timeout(FOLLOW_BOUND, connection.ask(&Request::Follow)).await;
+            // What was on its way to the host when the VM stood still never came, so it is asked for again.
+            let asked = timeout(FOLLOW_BOUND, connection.ask(&Request::Resume(replay.known()))).await;
             match asked
                 .unwrap_or(Err(AgentError::Silent))
                 .map_err(ResumeError::Follow)?
             {
-                Reply::Carried(carried) => {
-                    let (log, follows) = succession.heir_of(carried);
-                    (replay, scribe) = (log, Some(follows));
-                }
-                // It had just ended.
-                Reply::Failed(failure) if failure.code == FailureCode::NotFound => {}
+                Reply::Resumed(resumed) => scribe = Some(replay.resume(&resumed)),
+                // It had just ended, and all of it is known.
+                Reply::Failed(failure) if failure.code == FailureCode::NotFound => replay.close(),
                 Reply::Failed(failure) => {
                     return Err(ResumeError::Follow(AgentError::Failed(failure.message)));
                 }
-                _ => return Err(ResumeError::Follow(AgentError::Unexpected { expected: "Follow" })),
+                _ => return Err(ResumeError::Follow(AgentError::Unexpected { expected: "Resume" })),
             }
             marks.mark("follow");
         }
