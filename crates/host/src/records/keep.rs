@@ -92,16 +92,4 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
     }
-
-    #[test]
-    fn what_writing_a_record_costs() {
-        const TIMES: u32 = 500;
-        let dir = tempfile::tempdir().unwrap();
-        let record = records().new_tree(&mut TestRunner::default()).unwrap().current();
-        let started = std::time::Instant::now();
-        for number in 0..TIMES {
-            write(&dir.path().join(number.to_string()), &record).unwrap();
-        }
-        println!("a record: {:?}", started.elapsed() / TIMES);
-    }
 }

@@ -1,7 +1,7 @@
-//! A replay on disk: what a sandbox's runs have said, while it is frozen.
+//! A replay on disk: what a sandbox's runs have said, while it is frozen, or by a checkpoint.
 //!
-//! What is written is a [`Succession`], because going on from a file is what a child does: it may carry a run on, and
-//! then its agent says how far the run's output had come.
+//! What is written is a [`Succession`]. Whoever goes on from a checkpoint is a child, and its agent says how far the output
+//! of a run that it carries on had come. A space is the sandbox itself, so its agent is told how far the host had come.
 
 use std::sync::Arc;
 
