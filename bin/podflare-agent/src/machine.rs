@@ -70,6 +70,9 @@ fn begin() -> Result<Arc<Services>, MachineError> {
     let listener =
         VsockListener::bind_with_cid_port(VMADDR_CID_ANY, AGENT_PORT).map_err(MachineError::Listen)?;
     services.serve(listener).map_err(MachineError::Serve)?;
+    if !services.wait_for_spare_bash() {
+        init::say("no bash is in stock; runs of bash will each start their own");
+    }
     // Before anybody is told: who asked for a larger disk shall find it.
     init::grow_root(&services);
     tell_host().map_err(MachineError::Announce)?;

@@ -12,7 +12,7 @@ use agent_proto::{
 use pod_types::ErrorChain;
 use thiserror::Error;
 
-use crate::bash::Bash;
+use crate::bash::{Bash, Spares};
 use crate::carried::{Carried, Follower, Unfollowed, follow};
 use crate::children::{Children, Ended, Reaping};
 use crate::connection::{Connection, ConnectionError, Stream};
@@ -23,10 +23,13 @@ use crate::identity::{IdentityError, System, validate, wall_clock_ns};
 use crate::pty::Terminals;
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
-use crate::run::{Limits, Output, pump};
+use crate::run::{Limits, pump};
 
 /// How long the first REPL may take, imports included; Python's own bound is shorter.
 const READY_WAIT: Duration = Duration::from_secs(270);
+
+/// How long a template's first bash in stock is waited for.
+const SPARE_WAIT: Duration = Duration::from_secs(30);
 
 /// Where user code runs.
 #[derive(Clone, Debug)]
@@ -60,6 +63,7 @@ pub struct Services {
     children: Arc<Children>,
     drain: Arc<Drain>,
     repl: Arc<Repl>,
+    spares: Arc<Spares>,
     queue: Queue,
     carried: Arc<Carried>,
     terminals: Terminals,
@@ -117,6 +121,7 @@ impl Services {
         let services = Arc::new(Self {
             drain: Drain::start().map_err(StartError::Threads)?,
             repl: Repl::supervise(Arc::clone(&children), config.clone()).map_err(StartError::Threads)?,
+            spares: Spares::supervise(Arc::clone(&children), config.clone()).map_err(StartError::Threads)?,
             queue: Queue::new(),
             carried: Arc::default(),
             terminals: Terminals::default(),
@@ -163,9 +168,16 @@ impl Services {
         self.queue.len()
     }
 
-    /// Ends the REPL.
+    /// Waits until a bash is in stock, as every clone of a template should find it.
+    #[must_use]
+    pub fn wait_for_spare_bash(&self) -> bool {
+        self.spares.wait_until_ready(SPARE_WAIT)
+    }
+
+    /// Ends the REPL and the bash in stock.
     pub fn stop(&self) {
         self.repl.stop();
+        self.spares.stop();
     }
 
     /// Carries out one request, to its last reply.
@@ -332,9 +344,12 @@ impl Services {
             let message = "bash code cannot contain NUL characters".to_owned();
             return connection.push(&failed(FailureCode::BadRequest, message));
         }
-        let (output, writers) = Output::new()?;
-        match Bash::start(&self.children, &self.config, exec, writers) {
-            Ok(mut bash) => pump(connection, output, &mut bash, Limits::of(exec), &self.drain),
+        match Bash::start(&self.children, &self.config, &self.spares, exec) {
+            Ok((mut bash, output)) => {
+                let ran = pump(connection, output, &mut bash, Limits::of(exec), &self.drain);
+                self.spares.prepare();
+                ran
+            }
             Err(error) => {
                 let message = format!("cannot start bash: {error}");
                 connection.push(&failed(FailureCode::Internal, message))

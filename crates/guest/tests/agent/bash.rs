@@ -68,6 +68,61 @@ fn nul_in_bash_code_is_refused_clearly() {
 }
 
 #[test]
+fn the_bash_in_stock_is_as_good_as_a_fresh_one() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    // The last one comes too soon to find one.
+    for wait in [true, true, false] {
+        if wait {
+            assert!(rig.services().wait_for_spare_bash());
+        }
+        let outcome = host.bash(
+            "echo $LINENO $0 $# $SECONDS\n[ \"$HOSTNAME\" = \"$(uname -n)\" ] && echo $LINENO; nosuch\n",
+        );
+        assert_eq!(outcome.out(), "1 bash 0 0\n2\n");
+        assert_eq!(outcome.err(), "bash: line 2: nosuch: command not found\n");
+        assert_eq!(outcome.code, 127);
+    }
+}
+
+#[test]
+fn two_bashes_in_stock_draw_different_numbers() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    let mut draw = || {
+        assert!(rig.services().wait_for_spare_bash());
+        host.bash("echo $RANDOM$RANDOM$RANDOM").out()
+    };
+    assert_ne!(draw(), draw());
+}
+
+#[test]
+fn a_bash_in_stock_that_is_dead_or_elsewhere_is_not_used() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    assert!(rig.services().wait_for_spare_bash());
+    host.python(
+        "import os\n\
+         here = os.getcwd()\n\
+         for pid in filter(str.isdigit, os.listdir('/proc')):\n    \
+             try:\n        \
+                 if open(f'/proc/{pid}/comm').read() == 'bash\\n' and os.readlink(f'/proc/{pid}/cwd') == here:\n            \
+                     os.kill(int(pid), 9)\n            \
+                     while open(f'/proc/{pid}/stat').read().split()[2] != 'Z': pass\n    \
+             except OSError:\n        \
+                 pass",
+    )
+    .says("");
+    host.bash("echo on").says("on\n");
+    assert!(rig.services().wait_for_spare_bash());
+    let home = rig.home();
+    std::fs::rename(&home, home.with_extension("old")).unwrap();
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("new"), "").unwrap();
+    host.bash("ls").says("new\n");
+}
+
+#[test]
 fn a_background_child_outlives_the_run_and_does_not_hold_it() {
     let rig = Rig::new();
     let mut host = rig.host();

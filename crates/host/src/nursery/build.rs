@@ -12,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_proto::Language;
 use pod_types::ErrorChain;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
@@ -20,7 +21,7 @@ use vmm_proto::Command;
 use super::Supplies;
 use super::newborn::{RaiseError, pause, raise, warm};
 use super::snapshots::Snapshot;
-use crate::agent::Clock;
+use crate::agent::{AgentConnection, Clock};
 use crate::budget::OverBudget;
 use crate::vm::{self, BootError, CloneError, Code, ControlError, Order, Process, Vm};
 
@@ -30,8 +31,10 @@ const SNAPSHOT_BOUND: Duration = Duration::from_secs(180);
 const RESTORE_BOUND: Duration = Duration::from_secs(60);
 /// How long it may take to write down which pages were touched.
 const RECORD_BOUND: Duration = Duration::from_secs(60);
-/// What a guest is given to come to rest after its first connection.
-const SETTLE: Duration = Duration::from_millis(200);
+/// What a guest is given to come to rest after its first connection, and to start the next bash.
+const SETTLE: Duration = Duration::from_secs(1);
+/// A first run of bash.
+const WARM_BASH: &str = "echo 1";
 /// How long a new process may take to listen.
 const REACH_BOUND: Duration = Duration::from_secs(20);
 
@@ -103,10 +106,8 @@ async fn broken_in(supplies: &Supplies, first: &mut Vm) -> Result<Vm, BuildError
     let clone = brood.map_err(BuildError::Clone)?.vms.pop();
     let clone = clone.ok_or(BuildError::NoClone)?;
     let (_, clone, mut connection) = raise(clone, Clock::WasSet, 1).await.map_err(BuildError::Raise)?;
-    warm(&mut connection, supplies.template.warm_code())
-        .await
-        .map_err(BuildError::Raise)?;
-    // The end of the connection belongs to it too, and what the guest puts off for a moment.
+    first_runs(supplies, &mut connection).await?;
+    // The end of the connection belongs to it too, and what the guest puts off for a moment: another bash in stock.
     drop(connection);
     sleep(SETTLE).await;
     Ok(clone)
@@ -140,6 +141,14 @@ pub(super) async fn restore(
         control,
         home,
     })
+}
+
+/// What a user is likely to begin with, in either language.
+async fn first_runs(supplies: &Supplies, connection: &mut AgentConnection) -> Result<(), BuildError> {
+    let python = warm(connection, Language::Python, supplies.template.warm_code()).await;
+    python.map_err(BuildError::Raise)?;
+    let bash = warm(connection, Language::Bash, WARM_BASH).await;
+    bash.map_err(BuildError::Raise)
 }
 
 async fn boot(supplies: &Supplies) -> Result<Vm, BuildError> {
@@ -184,9 +193,7 @@ async fn try_out(supplies: &Supplies, new: &Snapshot) -> Result<(), BuildError> 
     for clone in brood.map_err(BuildError::Clone)?.vms {
         let (_, mut clone, mut connection) =
             raise(clone, Clock::WasSet, 1).await.map_err(BuildError::Raise)?;
-        warm(&mut connection, supplies.template.warm_code())
-            .await
-            .map_err(BuildError::Raise)?;
+        first_runs(supplies, &mut connection).await?;
         pause(&mut clone).await.map_err(BuildError::Raise)?;
         let record = Command::RecordWorkingSet {
             file: new.working_set(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use agent_proto::Language;
 use lifecycle::{Circumstances, Pool, Room, Step};
 use pod_types::ErrorChain;
 
@@ -222,7 +223,7 @@ async fn refill(nursery: &Nursery) -> Result<Waiting, RefillError> {
     marks.mark("clone");
     let (id, vm, mut connection) = raise(vm, Clock::WasSet, 1).await.map_err(RefillError::Raise)?;
     marks.mark("identity");
-    warm(&mut connection, supplies.template.warm_code())
+    warm(&mut connection, Language::Python, supplies.template.warm_code())
         .await
         .map_err(RefillError::Raise)?;
     marks.mark("warm");

@@ -97,9 +97,13 @@ pub(crate) async fn raise_as(
 }
 
 /// Runs code whose output nobody wants, so that what every run needs is in memory.
-pub(super) async fn warm(connection: &mut AgentConnection, code: &str) -> Result<(), RaiseError> {
+pub(super) async fn warm(
+    connection: &mut AgentConnection,
+    language: Language,
+    code: &str,
+) -> Result<(), RaiseError> {
     let exec = Request::Exec(ExecRequest {
-        language: Language::Python,
+        language,
         run: 0,
         timeout_ms: None,
         traceparent: None,

@@ -1,5 +1,7 @@
 //! Runs one piece of shell code in a bash of its own.
 
+mod spare;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +17,9 @@ use rustix::process::Signal;
 use crate::children::{Child, Children};
 use crate::poll;
 use crate::processes::{Tick, signal_started};
-use crate::run::{End, Job, Writers};
+use crate::run::{End, Job, Output, Writers};
 use crate::services::Config;
+pub(crate) use spare::Spares;
 
 /// Code of this length or more is not passed as an argument: the kernel's limit for one is 128 KiB
 /// (`MAX_ARG_STRLEN`).
@@ -30,11 +33,26 @@ const RUN_STDIN: &str = ". /proc/self/fd/0";
 pub(crate) struct Bash {
     child: Child,
     started: Tick,
+    /// Open for as long as it may be read.
+    script: Option<File>,
 }
 
 impl Bash {
-    /// Starts bash on code that must not contain NUL.
+    /// Runs code that must not contain NUL, in the bash that is in stock or in a fresh one.
     pub(crate) fn start(
+        children: &Arc<Children>,
+        config: &Config,
+        spares: &Spares,
+        exec: &ExecRequest,
+    ) -> io::Result<(Self, Output)> {
+        if let Some(begun) = spares.run(config, exec) {
+            return Ok(begun);
+        }
+        let (output, writers) = Output::new()?;
+        Ok((Self::fresh(children, config, exec, writers)?, output))
+    }
+
+    fn fresh(
         children: &Arc<Children>,
         config: &Config,
         exec: &ExecRequest,
@@ -51,7 +69,11 @@ impl Bash {
         }
         pass(&mut command, &exec.code)?;
         let child = children.spawn(&mut command)?;
-        Ok(Self { child, started })
+        Ok(Self {
+            child,
+            started,
+            script: None,
+        })
     }
 }
 
@@ -73,7 +95,10 @@ impl Job for Bash {
 
     fn ended(&mut self) -> Option<End> {
         let ready = poll::ready_now(&self.child, PollFlags::IN).unwrap_or(PollFlags::empty());
-        (!ready.is_empty()).then(|| End::Code(self.child.wait().code()))
+        (!ready.is_empty()).then(|| {
+            self.script = None;
+            End::Code(self.child.wait().code())
+        })
     }
 
     fn interrupt(&mut self) {
