@@ -43,8 +43,9 @@ const WAIT: &str = r#"echo; IFS= read -r REPLY || exit; { IFS= read -r -d '' REP
 
 /// Code of this length or more is not worth a copy in a variable.
 const CODE_MAX: usize = 64 * 1024;
-/// After a run, before the next one is started: whoever had an answer may ask again at once, and goes first.
-const REST: Duration = Duration::from_millis(50);
+/// How long nobody has run bash before the next one is started. Whoever had an answer may ask again at once, and would
+/// have to share the processor with it; a program that thinks in between finds it ready.
+const REST: Duration = Duration::from_millis(400);
 /// How long one may take to start. It starts with what nobody else wants of the processor.
 const START_WAIT: Duration = Duration::from_secs(60);
 /// From one that did not start until the next attempt.
@@ -103,7 +104,12 @@ impl Spares {
         if exec.traceparent.is_some() || exec.code.len() >= CODE_MAX {
             return None;
         }
-        let spare = self.lock().spare.take()?;
+        let mut stock = self.lock();
+        let Some(spare) = stock.spare.take() else {
+            stock.rest();
+            return None;
+        };
+        drop(stock);
         match spare.begin(config, &exec.code) {
             Ok(begun) => Some(begun),
             Err(spare) => {
@@ -116,8 +122,8 @@ impl Spares {
     /// A run has ended: the next one should find a bash again.
     pub(crate) fn prepare(&self) {
         let mut stock = self.lock();
-        if stock.spare.is_none() && stock.wanted.is_none() {
-            stock.wanted = Some(Instant::now() + REST);
+        if stock.spare.is_none() {
+            stock.rest();
             self.changed.notify_all();
         }
     }
@@ -185,6 +191,12 @@ impl Spares {
 
     fn lock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stock {
+    fn rest(&mut self) {
+        self.wanted = Some(Instant::now() + REST);
     }
 }
 

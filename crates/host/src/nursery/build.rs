@@ -32,7 +32,7 @@ const RESTORE_BOUND: Duration = Duration::from_secs(60);
 /// How long it may take to write down which pages were touched.
 const RECORD_BOUND: Duration = Duration::from_secs(60);
 /// What a guest is given to come to rest after its first connection, and to start the next bash.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(2);
 /// A first run of bash.
 const WARM_BASH: &str = "echo 1";
 /// How long a new process may take to listen.

@@ -119,7 +119,10 @@ impl Prepared {
         } = source;
         let id = document.id;
         let memory = snapshot::map_memory(memory, document.ram_mib, id).map_err(RestoreError::Snapshot)?;
-        let working_set = working_set(config, &memory, id)?;
+        let mut working_set = working_set(config, &memory, id)?;
+        if let Some(set) = &mut working_set {
+            working_set::put_on_huge_pages(set, &memory);
+        }
         let parts = Parts {
             document,
             memory,

@@ -10,6 +10,7 @@
 //! without a working set, to record one, lets go of the file's cached pages and turns read-ahead off
 //! ([`forget_cached_pages`]): then only what is touched is in the cache.
 
+mod huge;
 mod populate;
 mod record;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::snapshot::{self, FormatError, SnapshotId, Stored};
+pub(crate) use huge::put_on_huge_pages;
 pub(crate) use populate::{map_for_guest, populate};
 pub(crate) use record::{forget_cached_pages, record};
 

@@ -64,7 +64,7 @@ pub(crate) fn forget_cached_pages(memory: &GuestMemory) -> io::Result<()> {
 }
 
 /// Adds a page that follows all before it.
-fn append(ranges: &mut Vec<PageRange>, page: u32) {
+pub(super) fn append(ranges: &mut Vec<PageRange>, page: u32) {
     match ranges.last_mut() {
         Some(range) if range.first + range.count == page => range.count += 1,
         _ => ranges.push(PageRange {
