@@ -121,7 +121,7 @@ impl Prepared {
         let memory = snapshot::map_memory(memory, document.ram_mib, id).map_err(RestoreError::Snapshot)?;
         let mut working_set = working_set(config, &memory, id)?;
         if let Some(set) = &mut working_set {
-            working_set::put_on_huge_pages(set, &memory);
+            working_set::prepare(set, &memory);
         }
         let parts = Parts {
             document,

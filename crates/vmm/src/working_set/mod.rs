@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::snapshot::{self, FormatError, SnapshotId, Stored};
-pub(crate) use huge::put_on_huge_pages;
+pub(crate) use huge::prepare;
 pub(crate) use populate::{map_for_guest, populate};
 pub(crate) use record::{forget_cached_pages, record};
 
