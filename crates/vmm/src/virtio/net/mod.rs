@@ -20,7 +20,6 @@
 //! small, are given back with the next frame that is received, or when [`PATIENCE`] has passed. No frame takes memory of
 //! its own.
 
-mod constants;
 mod place;
 mod wire;
 
@@ -32,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_manager::EventSet;
+use net_proto::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, GUEST_MAC, MTU};
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
@@ -41,7 +41,6 @@ use virtio_bindings::virtio_net::{
 
 use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::Chain;
-use constants::{FRAME_BYTES_MAX, GUEST_MAC, MTU};
 use place::{Desk, Placed, place};
 use wire::{READABLE, Received, Sent, WRITABLE, Wire};
 
@@ -49,9 +48,6 @@ pub use wire::{WireError, check};
 
 /// Before each frame in a buffer; virtio 1.2 section 5.1.6.
 const HEADER_BYTES: usize = 12;
-
-/// Two addresses and a type: less is no frame.
-const FRAME_BYTES_MIN: usize = 14;
 
 /// Room for twenty of the longest frames in buffers of the size Linux begins with.
 const QUEUE_SIZE: u16 = 256;
@@ -196,7 +192,7 @@ impl Net {
             });
         }
         frame.skip(HEADER_BYTES);
-        let sent = if (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&frame.len()) {
+        let sent = if (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame.len()) {
             self.wire.send(frame)
         } else {
             Sent::Dropped
@@ -263,7 +259,7 @@ impl Net {
         // Bounded, as frames that are dropped count like others.
         for _ in 0..BATCH_MAX {
             match self.wire.receive(&mut self.buffer[HEADER_BYTES..]) {
-                Received::Frame(len) if len >= FRAME_BYTES_MIN => return Some(len),
+                Received::Frame(len) if len >= FRAME_HEADER_BYTES => return Some(len),
                 Received::Frame(_) | Received::TooLong => count(&self.counters.rx_dropped),
                 Received::Nothing => return None,
                 Received::End => {
@@ -475,10 +471,15 @@ impl NetCounters {
 
 /// Both ends of a wire.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let flags = SocketFlags::CLOEXEC;
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
 }
 
 fn count(counter: &AtomicU64) {
