@@ -17,9 +17,10 @@
 //! A frame to the host takes one system call, straight from guest memory, and each burst one notification. One from the
 //! host takes two copies, for it is read before it is known how many of the guest's buffers it needs. Interrupts cost
 //! the guest two trapped register accesses; used transmit buffers, which no driver waits for as long as they are few and
-//! small, are given back with the next frame that is received, or when [`PATIENCE`] has passed. No frame takes memory of
+//! small, are given back with the next frame that is received, or when [`held::PATIENCE`] has passed. No frame takes memory of
 //! its own.
 
+mod held;
 mod place;
 mod wire;
 
@@ -28,7 +29,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_manager::EventSet;
 use net_proto::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, GUEST_MAC, MTU};
@@ -41,6 +42,7 @@ use virtio_bindings::virtio_net::{
 
 use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::Chain;
+use held::Held;
 use place::{Desk, Placed, place};
 use wire::{READABLE, Received, Sent, WRITABLE, Wire};
 
@@ -56,16 +58,6 @@ const TX: usize = 1;
 
 /// Frames moved in one direction before other devices get their turn: half a mebibyte.
 const BATCH_MAX: usize = 32;
-
-/// The part of the transmit ring that is held back at most: a quarter, so that no driver waits for it.
-const HELD_PART: u16 = 4;
-
-/// Bytes held back at most. Linux lets a TCP connection have no more than about a millisecond's worth of bytes in a
-/// device, or two packets; so the buffers of large ones go back at once.
-const HELD_BYTES_MAX: usize = 8 * 1024;
-
-/// How long a used transmit buffer may be held back. An acknowledgement from this host takes less.
-const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What the device has done so far. Read by any thread.
 #[derive(Debug, Default)]
@@ -99,16 +91,6 @@ pub struct Net {
     /// Receive buffers of one frame, while it is put there.
     filled: Vec<(u16, u32)>,
     held: Held,
-}
-
-/// Transmit buffers that are done with but not given back.
-#[derive(Debug, Default)]
-struct Held {
-    heads: Vec<u16>,
-    descriptors: u16,
-    bytes: usize,
-    /// When they go back in any case.
-    until: Option<Instant>,
 }
 
 /// The device in a snapshot. It has no wire there.
@@ -220,6 +202,8 @@ impl Net {
             0
         };
         let Some(mut ring) = rings.ring(RX) else {
+            // Nobody will take what the wire would go on to tell of.
+            self.starved = true;
             return Ok(());
         };
         let mut desk = Desk::default();
@@ -298,38 +282,6 @@ impl Net {
 impl Default for Net {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Held {
-    fn add(&mut self, chain: &Chain<'_>) {
-        self.heads.push(chain.head);
-        self.descriptors = self.descriptors.saturating_add(chain.descriptors);
-        self.bytes = self.bytes.saturating_add(chain.readable.len());
-        self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
-    }
-
-    /// Gives the buffers back when the guest is interrupted anyway, or it is time.
-    fn give_back(&mut self, rings: &mut Rings<'_>, interrupting: bool) -> Result<(), DeviceError> {
-        let Some(mut ring) = rings.ring(TX) else {
-            return Ok(());
-        };
-        let due = self.until.is_some_and(|until| Instant::now() >= until);
-        let large = self.bytes > HELD_BYTES_MAX || self.descriptors >= ring.size() / HELD_PART;
-        if interrupting || due || large {
-            for head in self.heads.drain(..) {
-                ring.push_used(head, 0)?;
-            }
-            self.clear();
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.heads.clear();
-        self.descriptors = 0;
-        self.bytes = 0;
-        self.until = None;
     }
 }
 

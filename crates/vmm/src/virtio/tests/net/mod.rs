@@ -1,6 +1,7 @@
 //! Frames between a guest and its wire.
 
 mod steps;
+mod wires;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -381,43 +382,6 @@ fn a_full_wire_holds_the_guest_up_and_loses_nothing() {
 }
 
 #[test]
-fn a_wire_whose_other_end_is_gone_takes_everything_and_can_be_replaced() {
-    let mut machine = Machine::new();
-    machine.end = pair().unwrap().1;
-    machine.serve();
-    machine.offer(2000);
-    for _ in 0..20 {
-        machine.transmit(&frame(9000, 1));
-        while machine.driver.poll(TX).is_some() {}
-    }
-    assert_eq!(read(&machine.counters.tx_dropped), 20);
-    machine.rewire();
-    machine.transmit(&frame(60, 2));
-    assert!(machine.taken().unwrap() == frame(60, 2));
-    give(&machine.end, &frame(60, 3));
-    machine.serve();
-    assert!(machine.received().unwrap() == frame(60, 3));
-}
-
-#[test]
-fn a_full_wire_that_ends_lets_the_guest_go_on() {
-    let mut machine = Machine::new();
-    for _ in 0..QUEUE_SIZE / 2 {
-        machine.put(&frame(12_000, 1), HEADER_BYTES);
-    }
-    machine.driver.notify(TX);
-    machine.serve();
-    let sent = read(&machine.counters.tx_packets);
-    assert!(sent < u64::from(QUEUE_SIZE / 2), "the wire never got full");
-    machine.end = pair().unwrap().1;
-    machine.serve();
-    assert_eq!(
-        sent + read(&machine.counters.tx_dropped),
-        u64::from(QUEUE_SIZE / 2)
-    );
-}
-
-#[test]
 fn short_frames_interrupt_the_guest_only_with_an_answer_or_after_a_while() {
     let mut machine = Machine::new();
     machine.offer(2000);
@@ -438,46 +402,4 @@ fn short_frames_interrupt_the_guest_only_with_an_answer_or_after_a_while() {
     assert_eq!(machine.driver.device.due(), None);
     machine.transmit(&frame(9000, 4));
     assert!(machine.driver.poll(TX).is_some(), "a large one goes back at once");
-}
-
-#[test]
-fn a_clone_has_its_own_wire_and_no_frame_of_its_parents() {
-    let mut machine = Machine::new();
-    give(&machine.end, &frame(3000, 1));
-    machine.offer(1000);
-    let parents = std::mem::replace(&mut machine.end, pair().unwrap().1);
-    machine.become_clone();
-    machine.transmit(&frame(60, 2));
-    assert!(machine.taken().unwrap() == frame(60, 2));
-    assert_eq!(take(&parents), None);
-    give(&machine.end, &frame(500, 3));
-    machine.serve();
-    assert!(machine.received().unwrap() == frame(500, 3));
-}
-
-#[test]
-fn a_wire_that_was_to_be_used_is_not_the_clones() {
-    let mut machine = Machine::new();
-    let (wire, end) = pair().unwrap();
-    machine.driver.device.replace(&mut files(wire));
-    machine.become_clone();
-    machine.transmit(&frame(60, 1));
-    assert!(machine.taken().is_some());
-    assert!(matches!(
-        recv(&end, &mut [0; 10][..], RecvFlags::DONTWAIT),
-        Ok((_, 0))
-    ));
-}
-
-#[test]
-fn a_wire_is_left_alone_while_no_driver_is_there() {
-    let mut machine = Machine::new();
-    machine.driver.set_status(0);
-    give(&machine.end, &frame(60, 1));
-    machine.serve();
-    assert_eq!(machine.events.run_with_timeout(0).unwrap(), 0, "nothing spins");
-    machine.driver.start();
-    machine.rx_next = 0;
-    machine.offer(2000);
-    assert!(machine.received().unwrap() == frame(60, 1));
 }
