@@ -283,7 +283,7 @@ impl Vm {
                         memory: machine.memory.lock().unwrap().clone(),
                         runs: config.run,
                     };
-                    drop((next(), next()));
+                    drop((next(), next(), next()));
                     let child = self.simulation.start(self.pid, Origin::Cloned(Box::new(clone)));
                     self.simulation.seen.clones.fetch_add(1, Ordering::SeqCst);
                     pids.push(child.pid);
@@ -296,6 +296,10 @@ impl Vm {
                     error: faults.fewer.then(|| "no more processes".to_owned()),
                     paused_us: 1000,
                 })
+            }
+            Command::Wire => {
+                machine.descriptors.clear();
+                Outcome::Done
             }
             Command::Freeze(config) => return self.freeze(config, machine),
             Command::Start(_) | Command::Restore(_) | Command::Thaw(_) => {
@@ -426,6 +430,12 @@ fn stats(running: bool) -> Stats {
         vsock_rx_bytes: 6,
         vsock_tx_bytes: 7,
         vsock_connections: 8,
+        net_rx_packets: 10,
+        net_rx_bytes: 11,
+        net_rx_dropped: 12,
+        net_tx_packets: 13,
+        net_tx_bytes: 14,
+        net_tx_dropped: 15,
         vcpu_exits: 9,
     }
 }

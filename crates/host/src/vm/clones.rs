@@ -4,18 +4,18 @@
 //! [`vmm_proto::CloneConfig`] for their order.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::timeout;
-use vmm_proto::{CLONES_MAX, CloneConfig};
+use vmm_proto::{CLONES_MAX, CloneConfig, DESCRIPTORS_PER_CLONE};
 
 use super::control::{Control, ControlError};
 use super::homes::{Furnished, Home, Homes};
 use super::process::{Process, VmmSpawner};
-use super::{CONSOLE_BYTES_MAX, Vm};
+use super::{CONSOLE_BYTES_MAX, Vm, wires};
 
 /// How long a VM may take to make its clones. 32 took well below a second in emulation.
 const CLONE_BOUND: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub(crate) struct Brood {
 pub(crate) enum CloneError {
     #[error("cannot make directories for the clones")]
     Home(#[source] io::Error),
+    #[error("cannot make wires for the clones")]
+    Wire(#[source] io::Error),
     #[error("the VM made no clones")]
     Parent(#[source] ControlError),
     #[error("the VM made {made} of {wanted} clones: {why}")]
@@ -68,6 +70,10 @@ pub(crate) async fn clone_vm(
     let wanted = order.count.clamp(1, CLONES_MAX);
     let furnished = homes.furnished(wanted.into()).await;
     let (layer, furnished) = furnished.map_err(CloneError::Home)?;
+    let wires = (0..wanted)
+        .map(|_| wires::dead_wire())
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(CloneError::Wire)?;
     let config = CloneConfig {
         count: wanted,
         run: order.run,
@@ -75,7 +81,8 @@ pub(crate) async fn clone_vm(
     };
     let report = {
         let mut descriptors = vec![layer.as_fd()];
-        descriptors.extend(furnished.iter().flat_map(descriptors_of));
+        let all = furnished.iter().zip(&wires);
+        descriptors.extend(all.flat_map(|(furnished, wire)| descriptors_of(furnished, wire)));
         let asked = timeout(CLONE_BOUND, control.clone_vm(config, &descriptors)).await;
         asked.unwrap_or(Err(ControlError::Silent(CLONE_BOUND)))
     };
@@ -117,11 +124,15 @@ pub(crate) async fn clone_vm(
     })
 }
 
-fn descriptors_of(furnished: &Furnished) -> [BorrowedFd<'_>; 4] {
+fn descriptors_of<'a>(
+    furnished: &'a Furnished,
+    wire: &'a OwnedFd,
+) -> [BorrowedFd<'a>; DESCRIPTORS_PER_CLONE] {
     [
         furnished.control.as_fd(),
         furnished.vsock.as_fd(),
         furnished.layer.as_fd(),
         furnished.console.as_fd(),
+        wire.as_fd(),
     ]
 }

@@ -16,6 +16,7 @@ mod kernel;
 mod pidfd;
 mod process;
 mod roster;
+mod wires;
 
 pub use process::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 
