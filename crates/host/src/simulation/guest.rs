@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_proto::files::FileRequest;
 use agent_proto::{
-    Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
-    Request, Resume, Resumed, Room, VERSION, Welcome,
+    Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header,
+    PortRequest, Reply, Request, Resume, Resumed, Room, VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -124,6 +124,13 @@ impl Guest {
                     None => return,
                 },
                 Request::File(request) => match answer_file_request(stream, request).await {
+                    Some(again) => {
+                        stream = again;
+                        continue;
+                    }
+                    None => return,
+                },
+                Request::Port(request) => match answer_port_request(stream, request).await {
                     Some(again) => {
                         stream = again;
                         continue;
@@ -361,6 +368,21 @@ async fn answer_file_request(stream: UnixStream, request: FileRequest) -> Option
     let theirs = stream.try_clone().unwrap();
     let answered = tokio::task::spawn_blocking(move || guest::answer_file_request(theirs, request)).await;
     answered.unwrap().then(|| UnixStream::from_std(stream).unwrap())
+}
+
+/// The same for ports: of the machine that the test runs on.
+async fn answer_port_request(stream: UnixStream, request: PortRequest) -> Option<UnixStream> {
+    let stream = stream.into_std().unwrap();
+    let theirs = stream.try_clone().unwrap();
+    let answered = tokio::task::spawn_blocking(move || {
+        let goes_on = guest::answer_port_request(&theirs, request);
+        if !goes_on {
+            // The end of a connection is that of its last owner, and this side has one, too.
+            drop(theirs.shutdown(std::net::Shutdown::Both));
+        }
+        goes_on
+    });
+    answered.await.unwrap().then(|| UnixStream::from_std(stream).unwrap())
 }
 
 async fn next_frame(stream: &mut UnixStream) -> Option<Request> {
