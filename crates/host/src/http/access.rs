@@ -39,7 +39,7 @@ impl Visit {
         let header = request.headers().get("traceparent");
         let caller = header.and_then(|value| TraceContext::parse(value.as_bytes()));
         let path = request.uri().path();
-        let frequent = path.ends_with("/exec") || is_watching(path);
+        let frequent = path.ends_with("/exec") || is_watching(path) || is_of_a_port(path);
         let loud = !frequent || caller.is_some();
         let span = span(request.method(), path, caller.as_ref(), loud);
         if let Some(caller) = &caller {
@@ -116,6 +116,11 @@ fn span(method: &Method, path: &str, caller: Option<&TraceContext>, loud: bool) 
         // Almost always switched off.
         tracing::debug_span!("http_request", %method, path, trace_id, sandbox_id = sandbox_in(path).map(display))
     }
+}
+
+/// A page asks for many things.
+fn is_of_a_port(path: &str) -> bool {
+    path.starts_with("/v1/sandboxes/") && path.split('/').nth(4) == Some("ports")
 }
 
 /// Asked again and again by those who watch a host.

@@ -372,17 +372,28 @@ async fn answer_file_request(stream: UnixStream, request: FileRequest) -> Option
 
 /// The same for ports: of the machine that the test runs on.
 async fn answer_port_request(stream: UnixStream, request: PortRequest) -> Option<UnixStream> {
-    let stream = stream.into_std().unwrap();
-    let theirs = stream.try_clone().unwrap();
-    let answered = tokio::task::spawn_blocking(move || {
-        let goes_on = guest::answer_port_request(&theirs, request);
-        if !goes_on {
-            // The end of a connection is that of its last owner, and this side has one, too.
-            drop(theirs.shutdown(std::net::Shutdown::Both));
+    let stream = Held(Some(stream.into_std().unwrap()));
+    let theirs = stream.0.as_ref()?.try_clone().unwrap();
+    let answered = tokio::task::spawn_blocking(move || guest::answer_port_request(theirs, request)).await;
+    let stream = answered.unwrap().then_some(stream)?;
+    Some(UnixStream::from_std(stream.release()?).unwrap())
+}
+
+/// A connection that a thread has, too, and that ends for both when the VM does.
+struct Held(Option<std::os::unix::net::UnixStream>);
+
+impl Held {
+    fn release(mut self) -> Option<std::os::unix::net::UnixStream> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            drop(stream.shutdown(std::net::Shutdown::Both));
         }
-        goes_on
-    });
-    answered.await.unwrap().then(|| UnixStream::from_std(stream).unwrap())
+    }
 }
 
 async fn next_frame(stream: &mut UnixStream) -> Option<Request> {
