@@ -117,7 +117,6 @@ async fn what_listens_is_listed() {
 async fn bytes_through_a_port_are_a_use_and_are_counted() {
     let daemon = Daemon::start().await;
     let sandbox = daemon.sandbox().await;
-    let port = says("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
     let large = program(|mut stream| async move {
         read_head(&mut stream).await;
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
@@ -125,7 +124,6 @@ async fn bytes_through_a_port_are_a_use_and_are_counted() {
         drop(stream.write_all(&[b'x'; 100_000]).await);
     })
     .await;
-    assert_ne!(port, large);
     let before = daemon.get(&sandbox).await.json()["last_active_at_ms"]
         .as_u64()
         .unwrap();
@@ -142,6 +140,39 @@ async fn bytes_through_a_port_are_a_use_and_are_counted() {
         .unwrap();
     assert!(after >= before);
     let usage = daemon.get("/v1/usage").await.json();
-    assert!(usage["bytes_out"].as_u64().unwrap() >= 100_000, "{usage}");
+    assert!(
+        usage["total"]["bytes_out"].as_u64().unwrap() >= 100_000,
+        "{usage}"
+    );
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_frozen_sandbox_says_so_or_is_woken() {
+    for wake in [false, true] {
+        let setup = Setup {
+            spaces: crate::SpacesConfig {
+                wake,
+                ..crate::SpacesConfig::default()
+            },
+            ..Setup::default()
+        };
+        let daemon = Daemon::with(setup).await;
+        let sandbox = daemon.sandbox().await;
+        let port = mirror().await;
+        let shared = daemon.post(&format!("{sandbox}/share/{port}"), "").await.json();
+        let shared = shared["url"].as_str().unwrap().strip_prefix("http://x").unwrap();
+        for asked in [format!("{}/", path(&sandbox, port)), shared.to_owned()] {
+            daemon.freeze(&sandbox).await;
+            let seen = daemon.get(&asked).await;
+            if wake {
+                assert!(seen.text().starts_with("GET / HTTP/1.1"), "{}", seen.text());
+                continue;
+            }
+            assert_eq!((seen.status, seen.code().as_str()), (404, "sandbox_not_found"));
+            assert!(seen.text().contains("it was frozen"), "{}", seen.text());
+            break;
+        }
+        daemon.stop().await;
+    }
 }

@@ -99,13 +99,11 @@ async fn pass_on(
         return Ok(elsewhere);
     }
     let passage = proxy::Passage {
+        host,
         sandbox,
         port,
         entrance,
-        scheme: share::scheme(&host, request.headers()),
         remote: caller.remote,
-        // What let the caller in is no business of the guest's.
-        knows: Box::new(move |authorization| host.tenants().knows(authorization)),
     };
     passage.pass_on(request).await
 }

@@ -27,7 +27,8 @@ use tokio::time::timeout;
 use super::super::error::{Failed, no_sandbox};
 use super::entrance::{Entrance, authority, inner_path};
 use super::location::Public;
-use super::{failed, headers, splice};
+use super::{failed, headers, share, splice};
+use crate::host::Host;
 use crate::ports::Tunnel;
 use crate::sandbox::Sandbox;
 
@@ -38,13 +39,11 @@ const HEAD_BYTES_MAX: usize = 128 * 1024;
 
 /// On the way from a client to a program.
 pub(super) struct Passage {
+    pub(super) host: Arc<Host>,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) port: u16,
     pub(super) entrance: Entrance,
-    pub(super) scheme: &'static str,
     pub(super) remote: Option<SocketAddr>,
-    /// Whether an `Authorization` header is one for this host.
-    pub(super) knows: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
 }
 
 impl Passage {
@@ -52,7 +51,7 @@ impl Passage {
         let client = request.extensions_mut().remove::<OnUpgrade>();
         let wants_upgrade = headers::wanted_upgrade(request.headers()).is_some();
         let public = Public {
-            scheme: self.scheme,
+            scheme: share::scheme(&self.host, request.headers()),
             authority: authority(&request),
             prefix: self.entrance.prefix.clone(),
             port: self.port,
@@ -99,13 +98,9 @@ impl Passage {
             .map_err(|_| super::super::error::not_found())?;
         head.version = Version::HTTP_11;
         head.extensions.clear();
-        headers::to_guest(
-            &mut head.headers,
-            &self.entrance,
-            public,
-            self.remote,
-            &*self.knows,
-        );
+        // What let the caller in, or would have, is no business of the guest's.
+        let knows = |authorization: &[u8]| self.host.tenants().knows(authorization);
+        headers::to_guest(&mut head.headers, &self.entrance, public, self.remote, &knows);
         Ok(Request::from_parts(head, body))
     }
 
