@@ -50,6 +50,9 @@ def operation(document: Document, method: str, path: str) -> dict[str, Any]:
 
 def narrowed(document: Document, sandbox: str, child: str) -> Document:
     """The document about sandboxes that exist."""
+    # Whatever listens in a sandbox answers there, or the host with 502.
+    for path in [path for path in document["paths"] if path.endswith("/{path}")]:
+        del document["paths"][path]
     for path, methods in document["paths"].items():
         for name, described in methods.items():
             for parameter in described.get("parameters", ()):
@@ -81,8 +84,10 @@ def ids_for(method: str, path: str, name: str, sandbox: str, child: str) -> list
     ends = ("delete", "/v1/sandboxes/{id}"), ("patch", "/v1/sandboxes/{id}"), ("post", "/v1/sandboxes/{id}/freeze")
     if (method, path) in ends:
         return [UNKNOWN]
-    # A watch of something that is there has no end.
-    if path.endswith("/files/watch"):
+    if name == "port":
+        return ["80", "0", "65536", "http"]
+    # A watch of something that is there has no end, and where nothing listens a tunnel is 502.
+    if path.endswith(("/files/watch", "/tunnel/{port}")):
         return [UNKNOWN]
     if name == "winner":
         return [UNKNOWN, sandbox]

@@ -9,9 +9,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotANetwork, OpenError,
-    Pools, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig,
-    disk_space, memory_available_mib, private_mib, serve, serve_metrics,
+    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotADomain, NotANetwork,
+    OpenError, Pools, PortsDomain, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram,
+    WebhooksConfig, disk_space, memory_available_mib, private_mib, serve, serve_metrics,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use settings::hostd::Options;
@@ -52,6 +52,8 @@ pub(crate) enum RunError {
     },
     #[error("cannot learn how much memory is available; give --memory-budget-mib")]
     Memory,
+    #[error("--ports-domain")]
+    PortsDomain(#[source] NotADomain),
     #[error("--webhook-allow")]
     WebhookAllow(#[source] NotANetwork),
     #[error("cannot open the host")]
@@ -200,6 +202,7 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
         boots_at_once: options.boot_concurrency,
         runs_per_sandbox: 64,
         checkpoints_per_sandbox: options.checkpoints,
+        ports_domain: ports_domain(options).map_err(RunError::PortsDomain)?,
         region: options.region.clone(),
         endpoint: options.public_url.clone(),
         auth: AuthConfig {
@@ -232,6 +235,18 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             ..Timing::default()
         },
     })
+}
+
+/// Browsers lead names below `localhost` to their own machine, which is this one where it is reached by a loopback address.
+fn ports_domain(options: &Options) -> Result<Option<PortsDomain>, NotADomain> {
+    match options.ports_domain.as_deref().map(str::trim) {
+        Some("none") => Ok(None),
+        Some(domain) if !domain.is_empty() => domain.parse().map(Some),
+        _ => {
+            let address = options.exposed_as.unwrap_or(options.addr);
+            Ok(address.ip().is_loopback().then(PortsDomain::localhost))
+        }
+    }
 }
 
 /// `none` is a list of nothing, which is not the same as no list.

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, cp, doctor, down, image, key, logs, ls, machine, restart, run, sandbox, shell, space,
-    status, supervise, tenant, top, up, usage, version, webhook,
+    audit, config, cp, doctor, down, forward, image, key, logs, ls, machine, restart, run, sandbox, shell,
+    space, status, supervise, tenant, top, up, usage, version, webhook,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -18,6 +18,7 @@ Examples:
   podflare sandbox exec ID -c 'x = 1'   run code in it; its variables stay, too
   podflare top                          watch what runs, live
   podflare shell ID                     open a terminal in it
+  podflare forward ID 8080              reach its port 8080 on this machine
   podflare cp data.csv ID:              copy files there, or back
   podflare doctor                       check everything that can be wrong
   podflare restart                      another host daemon, while the sandboxes go on
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Space(space::Command),
     Shell(shell::Args),
+    Forward(forward::Args),
     #[command(subcommand)]
     Key(key::Command),
     #[command(subcommand)]

@@ -2,7 +2,8 @@
 //!
 //! A connection is a byte stream (vsock in a VM, a Unix socket in tests) that carries [frames](frame). It serves
 //! **one request at a time** and is reused for many; closing it cancels the request in progress, but for a run, which
-//! [`Request::Cancel`] does. There is no multiplexing, so a slow reader slows its own run and nobody else's.
+//! [`Request::Cancel`] does. There is no multiplexing, so a slow reader slows its own run and nobody else's. A connection
+//! to a [port](PortRequest) of the guest becomes that connection, and carries frames no more.
 //!
 //! ```text
 //! host                                   agent
@@ -29,6 +30,7 @@ pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod message;
+mod ports;
 mod pty;
 
 pub use frame::{Direction, FrameError, HEADER_LEN, Header};
@@ -39,13 +41,14 @@ pub use message::{
     FailureCode, Identity, Inventory, Language, MessageError, PATHS_BODY_MAX, Ready, Reply, Request, Resume,
     Resumed, Room, TRACEPARENT_BYTES_MAX, Welcome,
 };
+pub use ports::{COMMAND_BYTES_MAX, LISTENING_MAX, Listener, Listening, PortReply, PortRequest};
 pub use pty::{
     PTY_CREATE_BODY_MAX, PTY_INPUT_MAX, PTY_KEPT_BYTES, PTY_LABEL_MAX, PTY_OUTPUT_MAX, PTY_SIDE_MAX,
     PTY_WAIT_MS_MAX, PtyCreate, PtyName, PtyProgram, PtyRead, PtyReply, PtyRequest, PtySession, PtySize,
 };
 
 /// Protocol version; both sides refuse another one. Raise it with any change of frames or messages.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// vsock port on which the agent listens in the guest.
 pub const AGENT_PORT: u32 = 1024;

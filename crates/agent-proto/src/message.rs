@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::files::{self, FileReply, FileRequest};
 use crate::frame::{Direction, FrameError, HEADER_LEN, Header};
+use crate::ports::{PortReply, PortRequest};
 use crate::pty::{PtyReply, PtyRequest};
 
 /// What the host asks.
@@ -50,6 +51,8 @@ pub enum Request {
     Room { leave_bytes: u64 },
     /// About the files of the guest; see [`crate::files`].
     File(FileRequest),
+    /// About what listens in the guest.
+    Port(PortRequest),
 }
 
 /// What the agent answers.
@@ -74,6 +77,8 @@ pub enum Reply {
     File(FileReply),
     /// Of terminals.
     Pty(PtyReply),
+    /// Of ports.
+    Port(PortReply),
     /// What the guest's clock showed when this was sent, in nanoseconds since the Unix epoch.
     Time {
         wall_clock_ns: u64,
@@ -321,6 +326,7 @@ impl Request {
             Self::Room { leave_bytes } => packed(kind::ROOM, leave_bytes, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(request) => request.encode(),
+            Self::Port(request) => request.encode(),
         }
     }
 
@@ -354,6 +360,7 @@ impl Request {
                 leave_bytes: unpacked(kind, body)?,
             }),
             pty if PtyRequest::KINDS.contains(&pty) => PtyRequest::decode(pty, body).map(Self::Pty),
+            port if PortRequest::KINDS.contains(&port) => PortRequest::decode(port, body).map(Self::Port),
             kind if files::REQUEST_KINDS.contains(&kind) => FileRequest::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }
@@ -384,6 +391,7 @@ impl Reply {
             Self::Room(room) => packed(kind::ROOM_LEFT, room, from),
             Self::Pty(pty) => pty.encode(),
             Self::File(reply) => reply.encode(),
+            Self::Port(reply) => reply.encode(),
         }
     }
 
@@ -412,6 +420,7 @@ impl Reply {
             kind::RESUMED => Ok(Self::Resumed(unpacked(kind, &body)?)),
             kind::ROOM_LEFT => Ok(Self::Room(unpacked(kind, &body)?)),
             pty if PtyReply::KINDS.contains(&pty) => PtyReply::decode(pty, body).map(Self::Pty),
+            port if PortReply::KINDS.contains(&port) => PortReply::decode(port, &body).map(Self::Port),
             kind if files::REPLY_KINDS.contains(&kind) => FileReply::decode(kind, body).map(Self::File),
             unknown => Err(MessageError::UnknownKind(unknown)),
         }

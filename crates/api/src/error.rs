@@ -128,6 +128,20 @@ pub enum ErrorCode {
     ResumeFailed,
     /// The host's own disk is full.
     HostDiskFull,
+    /// Nothing listens on that port in the sandbox.
+    PortRefused,
+    /// What listens on the port takes no connections, or does not answer.
+    PortTimeout,
+    /// What listens on the port does not speak HTTP, or broke off in its answer's head.
+    BadPortAnswer,
+    /// Too many connections to ports of one sandbox.
+    TooManyPortConnections,
+    /// The time of a shared URL is over.
+    ShareExpired,
+    /// A shared URL that this host has not made, or that was changed.
+    ShareInvalid,
+    /// The route is one to an upgrade of the connection only.
+    UpgradeRequired,
 }
 
 /// The body of every response that is not 2xx.
@@ -155,7 +169,7 @@ impl ErrorCode {
             | Self::InvalidArchive
             | Self::InvalidSpaceFile => 400,
             Self::MissingKey | Self::InvalidKey | Self::InvalidOperatorToken => 401,
-            Self::ForeignOrigin => 403,
+            Self::ForeignOrigin | Self::ShareExpired | Self::ShareInvalid => 403,
             Self::SandboxNotFound
             | Self::CheckpointNotFound
             | Self::PtyNotFound
@@ -188,12 +202,14 @@ impl ErrorCode {
             Self::PreconditionFailed => 412,
             Self::BodyTooLarge => 413,
             Self::RangeNotSatisfiable => 416,
+            Self::UpgradeRequired => 426,
             Self::TooManySandboxes
             | Self::TooManyCheckpoints
             | Self::RateLimited
             | Self::TooManyExecs
             | Self::TooManyPtyStreams
             | Self::TooManyTransfers
+            | Self::TooManyPortConnections
             | Self::SpaceQuota => 429,
             Self::SandboxFailed
             | Self::BootFailed
@@ -204,7 +220,9 @@ impl ErrorCode {
             | Self::AgentFailed
             | Self::StoreFailed
             | Self::Internal => 500,
+            Self::PortRefused | Self::BadPortAnswer => 502,
             Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
+            Self::PortTimeout => 504,
             Self::HostDiskFull => 507,
         }
     }

@@ -16,6 +16,7 @@ mod diff;
 mod exec;
 mod files;
 mod fork;
+mod ports;
 mod pty;
 mod pty_event;
 mod replay;
@@ -62,6 +63,7 @@ pub use files::{
 };
 pub use fork::{FORK_MAX, ForkRequest, Forked};
 pub use openapi::{Method, Operation, document, operations};
+pub use ports::{PortInfo, PortList, PortProcess, SHARE_SECONDS_MAX, ShareRequest, SharedPort};
 pub use pty::{
     PtyCreateRequest, PtyInfo, PtyInputRequest, PtyProgram, PtyReadAnswer, PtyReadRequest, PtyResizeRequest,
 };

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod files;
 mod lines;
+mod ports;
 mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+pub(crate) use ureq::http::StatusCode;
 use ureq::http::{Request, Response};
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 
@@ -83,6 +84,10 @@ impl Transport {
             endpoint,
             agent: config.new_agent(),
         }
+    }
+
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.endpoint.key()
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -259,17 +264,22 @@ impl Transport {
             .into_reader()
             .take(ERROR_BODY_BYTES_MAX)
             .read_to_string(&mut text);
-        let words = body
-            .ok()
-            .and_then(|_| serde_json::from_str::<ErrorWords>(&text).ok());
-        match words {
+        if body.is_err() {
+            text.clear();
+        }
+        self.refusal(call, status, &text)
+    }
+
+    /// What an answer of this status and with this body says.
+    pub(crate) fn refusal(&self, call: Call<'_>, status: StatusCode, body: &str) -> ClientError {
+        match serde_json::from_str::<ErrorWords>(body).ok() {
             Some(words) => ClientError::Refused(Refusal {
                 status: status.as_u16(),
                 code: words.code,
                 text: words.error,
                 hint: words.hint,
             }),
-            None if status.as_u16() == 404 || status.is_redirection() => {
+            None if status == StatusCode::NOT_FOUND || status.is_redirection() => {
                 self.not_podflare(call, format!("HTTP status {status}"))
             }
             None => ClientError::Refused(Refusal {

@@ -273,6 +273,17 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
+    /// The bare stream from here on, and what of it has been received already. The connection is of no use for requests
+    /// any more.
+    pub(crate) fn bare(&mut self) -> Result<(&mut S, Vec<u8>), ConnectionError> {
+        self.flush()?;
+        let received = self.inbox.take_all();
+        match &mut self.link {
+            Link::Host(stream) => Ok((stream, received)),
+            Link::Kept(_) => Err(ConnectionError::Cloned),
+        }
+    }
+
     pub(crate) fn reply(&mut self, reply: &Reply) -> Result<(), ConnectionError> {
         self.push(reply)?;
         self.flush()

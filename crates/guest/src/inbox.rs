@@ -38,6 +38,13 @@ impl Inbox {
         Ok(count)
     }
 
+    /// All bytes that were received and not used, which are then no frames.
+    pub(crate) fn take_all(&mut self) -> Vec<u8> {
+        let mut all = std::mem::take(&mut self.buffer);
+        all.truncate(std::mem::take(&mut self.used));
+        all
+    }
+
     #[cfg(any(test, feature = "fuzzing"))]
     fn next(&mut self) -> Result<Option<Request>, MessageError> {
         self.next_with(Request::decode)

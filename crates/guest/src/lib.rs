@@ -1,4 +1,5 @@
-//! The agent's services: run Python and bash, hold terminals, and become somebody else after a clone.
+//! The agent's services: run Python and bash, hold terminals, lead to what listens, and become somebody else after a
+//! clone.
 //!
 //! The services know no transport: [`Services::serve`] takes connected byte streams from a [`Listener`], which is a
 //! Unix socket in tests and vsock in a guest. What needs privileges over the whole machine is behind [`System`].
@@ -25,6 +26,7 @@ mod inbox;
 mod queue;
 
 mod bash;
+mod ports;
 mod pty;
 mod repl;
 mod run;
@@ -46,5 +48,6 @@ pub use files::answer_file_request;
 pub use identity::{Guest, IdentityError, Native, System};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use inbox::fuzz_inbox;
+pub use ports::answer_port_request;
 pub use serve::{Listener, announce};
 pub use services::{Config, Services, StartError};

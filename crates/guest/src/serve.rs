@@ -20,7 +20,7 @@ use crate::services::{Services, failed};
 use crate::warm_up::warm_up;
 
 /// Connections served at once. More than wait in the queue, and bounded because each has a thread.
-const CONNECTIONS_MAX: usize = 192;
+const CONNECTIONS_MAX: usize = 256;
 /// Threads in line at the door from the start: one accepts, the other steps up when the first one serves.
 const IN_LINE_FIRST: usize = 2;
 /// Threads in line at most; more came with a rush and leave.

@@ -20,6 +20,7 @@ use crate::disk_room::DiskRoom;
 use crate::drain::Drain;
 use crate::files;
 use crate::identity::{IdentityError, System, validate, wall_clock_ns};
+use crate::ports;
 use crate::pty::Terminals;
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
@@ -217,6 +218,7 @@ impl Services {
                 .terminals
                 .handle(&self.children, &self.config, connection, request),
             Request::File(request) => files::answer(connection, request),
+            Request::Port(request) => ports::answer(connection, request),
             Request::PowerOff => {
                 let replied = connection.reply(&Reply::Done);
                 *self.power_off.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::AuthConfig;
 use crate::disk::DiskProbe;
 use crate::memory::Probe;
+use crate::ports::PortsDomain;
 use crate::storage::Templates;
 use crate::tenants::TenantsConfig;
 use crate::webhooks::Allowed;
@@ -36,6 +37,8 @@ pub struct HostConfig {
     pub region: Option<String>,
     /// Public base URL, shown in responses when set.
     pub endpoint: Option<String>,
+    /// Below it names of hosts mean ports of sandboxes; none do without.
+    pub ports_domain: Option<PortsDomain>,
     pub auth: AuthConfig,
     /// The address that clients reach; decides whether keys are required.
     pub address: SocketAddr,

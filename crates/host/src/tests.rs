@@ -13,6 +13,7 @@ mod lifetimes;
 mod log_lines;
 mod metrics;
 mod pools;
+mod ports;
 mod pressure;
 mod pty_sockets;
 mod ptys;
@@ -40,8 +41,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport,
-    SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, PortsDomain,
+    ShutdownReport, SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -75,6 +76,7 @@ struct Setup {
     disk: DiskLimits,
     memory: MemoryLimits,
     spaces: SpacesConfig,
+    ports_domain: Option<PortsDomain>,
 }
 
 /// Every sandbox is booted.
@@ -128,6 +130,7 @@ impl Default for Setup {
                 own: |_| None,
             },
             spaces: SpacesConfig::default(),
+            ports_domain: Some(PortsDomain::localhost()),
         }
     }
 }
@@ -169,6 +172,7 @@ impl Daemon {
             runs_per_sandbox: 4,
             checkpoints_per_sandbox: 3,
             region: setup.region.map(str::to_owned),
+            ports_domain: setup.ports_domain,
             endpoint: setup.region.map(|region| format!("https://{region}.example")),
             auth: AuthConfig {
                 keys: setup.keys.map(str::to_owned),

@@ -94,13 +94,12 @@ fn read(
 ) -> Result<Vec<String>, String> {
     let Some(setting) = section.setting(key) else {
         let names = section.settings.iter().map(|setting| setting.key.as_str());
-        return Err(match nearest(key, names) {
-            Some(name) => format!("there is no such setting; did you mean {name}?"),
-            None => match elsewhere(section, key) {
-                Some(other) => format!("this setting belongs into [{other}]"),
-                None => "there is no such setting; `podflare config init` writes a file with all of them"
-                    .to_owned(),
-            },
+        return Err(match (elsewhere(section, key), nearest(key, names)) {
+            (Some(other), _) => format!("this setting belongs into [{other}]"),
+            (None, Some(name)) => format!("there is no such setting; did you mean {name}?"),
+            (None, None) => {
+                "there is no such setting; `podflare config init` writes a file with all of them".to_owned()
+            }
         });
     };
     let texts = texts(setting.kind, value.get_ref(), dir).ok_or_else(|| {

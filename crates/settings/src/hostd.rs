@@ -185,6 +185,11 @@ pub struct Options {
     )]
     pub webhook_allow: Vec<String>,
 
+    /// Domain below which host names mean ports of sandboxes, as in 8080-sbx-….sandboxes.example.org, or `none`; all its
+    /// names have to lead here; without it, where this host is reached by a loopback address, `localhost`
+    #[arg(long, env = "PODFLARE_PORTS_DOMAIN", value_name = "DOMAIN")]
+    pub ports_domain: Option<String>,
+
     /// Ask nobody for an API key
     #[arg(long, env = "PODFLARE_AUTH_DISABLED", value_parser = BoolishValueParser::new())]
     pub auth_disabled: bool,

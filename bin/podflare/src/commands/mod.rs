@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod cp;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod forward;
 pub(crate) mod image;
 pub(crate) mod key;
 pub(crate) mod logs;
@@ -47,6 +48,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Webhook(command) => webhook::dispatch(context, command),
         Command::Usage(args) => usage::run(context, &args),
         Command::Audit(args) => audit::run(context, args),
+        Command::Forward(args) => forward::run(context, &args),
         Command::Shell(args) => shell::run(context, args),
         Command::Cp(args) => cp::run(context, args),
         Command::Ls(args) => ls::run(context, args),

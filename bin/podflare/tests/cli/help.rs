@@ -9,6 +9,8 @@ fn every_command_has_help_of_its_own() {
         (&["--help"][..], "podflare run -c 'print(6 * 7)'"),
         (&["run", "--help"], "125 means that Podflare could not run it"),
         (&["shell", "--help"], "ctrl-p ctrl-q detaches"),
+        (&["forward", "--help"], "podflare forward ID 8080:9090 5432"),
+        (&["sandbox", "share", "--help"], "--expires 1d"),
         (&["sandbox", "--help"], "inspect"),
         (&["sandbox", "create", "--help"], "id=$(podflare sandbox create)"),
         (

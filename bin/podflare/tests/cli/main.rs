@@ -7,6 +7,8 @@ mod config;
 mod files;
 #[cfg(test)]
 mod forks;
+#[cfg(test)]
+mod forward;
 mod help;
 mod image;
 #[cfg(test)]

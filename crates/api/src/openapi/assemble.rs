@@ -26,10 +26,10 @@ Paths may be prefixed with `/r/{region}`.";
 #[must_use]
 pub fn document() -> Value {
     let mut schemas = Schemas::new();
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for operation in operations() {
         let described = describe(&operation, &mut schemas);
-        let methods = paths.entry(operation.path).or_default();
+        let methods = paths.entry(shown(operation.path)).or_default();
         methods.insert(operation.method.name().to_lowercase(), described);
     }
     let tags: Vec<Value> = TAGS
@@ -72,6 +72,11 @@ pub fn document() -> Value {
     })
 }
 
+/// A path as OpenAPI writes it, which knows no rest of a path: one more segment stands for it.
+fn shown(path: &str) -> String {
+    path.replace("{*", "{")
+}
+
 fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
     let mut parameters = parameters::of_path(operation.path).unwrap_or_default();
     parameters.extend(operation.parameters.iter().map(parameters::Parameter::describe));
@@ -81,6 +86,9 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
     }
     for (status, response) in failures(&operation.errors, schemas) {
         responses.entry(status).or_insert(response);
+    }
+    if let Some(description) = operation.others {
+        responses.insert("default".to_owned(), json!({ "description": description }));
     }
     let mut described = json!({
         "operationId": operation.id,

@@ -26,6 +26,8 @@ pub struct Operation {
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
     pub(super) errors: Vec<ErrorCode>,
+    /// What its answers are is not this host's to say: why.
+    pub(super) others: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,7 @@ pub enum Method {
     Post,
     Patch,
     Delete,
+    Options,
 }
 
 /// Who may call.
@@ -123,6 +126,7 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             errors: GUARDED.to_vec(),
+            others: None,
         }
     }
 
@@ -193,6 +197,12 @@ impl Operation {
         self
     }
 
+    /// Somebody else answers, with any status and any content.
+    pub(super) fn answers_by_others(mut self, description: &'static str) -> Self {
+        self.others = Some(description);
+        self
+    }
+
     /// The last answer carries this header.
     pub(super) fn with_header(mut self, header: Header) -> Self {
         if let Some(answer) = self.answers.last_mut() {
@@ -223,6 +233,7 @@ impl Method {
             Self::Post => "POST",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
         }
     }
 }

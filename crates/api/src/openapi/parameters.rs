@@ -37,7 +37,7 @@ pub(super) enum QueryType {
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 10] = [
+const SEGMENTS: [(&str, &str, &str); 13] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
     ("space", "^spc_[0-9a-f]{32}$", "The space."),
     ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
@@ -50,6 +50,13 @@ const SEGMENTS: [(&str, &str, &str); 10] = [
     ("key", "^key_[0-9a-f]+$", "The `id` of the key."),
     ("webhook", "^whk_[0-9a-f]{32}$", "The webhook."),
     ("delivery", "^dlv_[0-9a-f]{32}$", "The delivery."),
+    ("port", "^[1-9][0-9]{0,4}$", "The port, 1 to 65535."),
+    ("token", "^[A-Za-z0-9_-]{1,200}$", "What a share has given."),
+    (
+        "path",
+        "^.*$",
+        "The rest of the path, slashes and all, as it is to be asked for there.",
+    ),
     ("other", "^sbx_[0-9a-f]{32}$", "The sandbox to compare with."),
     (
         "winner",
@@ -105,6 +112,7 @@ impl Parameter {
 pub(super) fn of_path(path: &str) -> Option<Vec<Value>> {
     path.split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
         .map(|name| {
             let (_, pattern, description) = SEGMENTS.iter().find(|(known, ..)| *known == name)?;
             Some(json!({

@@ -17,6 +17,7 @@ mod identity;
 mod interrupt;
 mod orphaned;
 mod output;
+mod ports;
 mod protocol;
 mod pty;
 mod pty_followers;

@@ -133,6 +133,11 @@ impl Host {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// The connection itself.
+    pub(crate) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
     #[track_caller]
     pub(crate) fn reply(&mut self) -> Reply {
         self.try_reply()

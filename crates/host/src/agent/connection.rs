@@ -184,6 +184,11 @@ impl AgentConnection {
         self.buffer.is_empty()
     }
 
+    /// The bare stream, and what has come of it already; for a connection that carries frames no more.
+    pub(crate) fn into_bare(self) -> (UnixStream, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     /// Gives back the memory that a run with much output needed.
     pub(crate) fn rest(&mut self) {
         if self.buffer.capacity() > 4 * BUFFER_BYTES {

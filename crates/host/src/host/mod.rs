@@ -46,6 +46,7 @@ use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::nursery::{Nursery, Supplies};
+use crate::ports::ShareKey;
 use crate::sandbox::{Message, Sandbox, Tools};
 use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape, Spared};
@@ -85,6 +86,7 @@ pub struct Host {
     turns: Turns,
     data: DataDir,
     spaces: Arc<Spaces>,
+    share_key: ShareKey,
     pub(crate) tools: Tools,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
@@ -120,6 +122,8 @@ pub enum OpenError {
     DataDir(#[source] DataDirError),
     #[error("cannot use the directory of frozen sandboxes")]
     Spaces(#[source] std::io::Error),
+    #[error("cannot use the key for URLs of ports, ports.key in the data directory")]
+    ShareKey(#[source] std::io::Error),
     #[error("cannot open the database of tenants and keys")]
     Store(#[source] StoreOpenError),
     #[error("cannot read the database of tenants and keys")]
@@ -153,6 +157,7 @@ impl Host {
         let data = DataDir::open(&config.data_dir).map_err(OpenError::DataDir)?;
         // What is to be taken over is on the roster before anybody looks for what belongs to nobody.
         let roster = Roster::default();
+        let share_key = ShareKey::open(data.share_key()).map_err(OpenError::ShareKey)?;
         let spaces = Spaces::open(data.spaces()).map_err(OpenError::Spaces)?;
         let found = Findings::look(&data, &*spawner, &roster, &spaces).map_err(OpenError::DataDir)?;
         let is_there = |sandbox| found.has(sandbox);
@@ -195,6 +200,7 @@ impl Host {
             config,
             data,
             spaces,
+            share_key,
             tools,
             registry: Mutex::default(),
             activity: Arc::default(),
@@ -276,6 +282,10 @@ impl Host {
 
     pub(crate) fn spaces(&self) -> &Arc<Spaces> {
         &self.spaces
+    }
+
+    pub(crate) fn share_key(&self) -> &ShareKey {
+        &self.share_key
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

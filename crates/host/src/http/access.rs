@@ -38,8 +38,8 @@ impl Visit {
     pub(super) fn begin<B>(request: &mut Request<B>) -> Self {
         let header = request.headers().get("traceparent");
         let caller = header.and_then(|value| TraceContext::parse(value.as_bytes()));
-        let path = request.uri().path();
-        let frequent = path.ends_with("/exec") || is_watching(path);
+        let path = shown(request.uri().path());
+        let frequent = path.ends_with("/exec") || is_watching(path) || is_of_a_port(path);
         let loud = !frequent || caller.is_some();
         let span = span(request.method(), path, caller.as_ref(), loud);
         if let Some(caller) = &caller {
@@ -116,6 +116,17 @@ fn span(method: &Method, path: &str, caller: Option<&TraceContext>, loud: bool) 
         // Almost always switched off.
         tracing::debug_span!("http_request", %method, path, trace_id, sandbox_id = sandbox_in(path).map(display))
     }
+}
+
+/// A path as it is logged: a token in it, which may be good, is not.
+fn shown(path: &str) -> &str {
+    let shared = "/v1/shared/";
+    if path.starts_with(shared) { shared } else { path }
+}
+
+/// A page asks for many things.
+fn is_of_a_port(path: &str) -> bool {
+    path.starts_with("/v1/sandboxes/") && path.split('/').nth(4) == Some("ports")
 }
 
 /// Asked again and again by those who watch a host.

@@ -41,6 +41,7 @@ impl Deed {
             (&Method::POST, ["checkpoints"]) => (Action::Checkpoint, None),
             (&Method::DELETE, ["checkpoints", key]) => (Action::DeleteCheckpoint, Some((*key).to_owned())),
             (_, ["rollback"]) => (Action::Rollback, None),
+            (_, ["share", port]) => (Action::Share, Some((*port).to_owned())),
             (_, ["pty"]) => (Action::Pty, None),
             (_, ["pty", session, "kill"]) => (Action::Kill, Some((*session).to_owned())),
             (_, ["files", ..]) => (Action::Files, Some(method.to_string())),

@@ -18,9 +18,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::error::Failed;
 use crate::auth::Mode;
+use crate::ports::without_port;
 
 /// Before the key, in base64 of the URL's alphabet without padding.
-const KEY_PROTOCOL: &str = "podflare.key.";
+pub(super) const KEY_PROTOCOL: &str = "podflare.key.";
 
 /// Ends of names that no name server of the Internet answers for (RFC 6761, RFC 6762, RFC 8375, RFC 9476 and ICANN's
 /// reservation of `internal`).
@@ -35,7 +36,7 @@ pub(super) fn admit(headers: &HeaderMap, mode: Option<Mode>) -> Result<(), Faile
     {
         let text = format!(
             "a host without API keys does not answer to the name {}",
-            name_of(host)
+            without_port(host)
         );
         let hint = "use 127.0.0.1 or localhost, or give the host keys with PODFLARE_API_KEYS";
         return Err(Failed(ApiError::new(ErrorCode::ForeignOrigin, text).hint(hint)));
@@ -71,7 +72,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
 
 /// Whether no site of the Internet can have this name: addresses, names without a dot, and reserved ones.
 fn is_private(host: &str) -> bool {
-    let name = name_of(host).trim_end_matches('.').to_ascii_lowercase();
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
     let is_address = name.parse::<std::net::Ipv4Addr>().is_ok()
         || name.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok();
     let is_reserved = |reserved: &str| {
@@ -79,14 +80,6 @@ fn is_private(host: &str) -> bool {
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     is_address || !name.contains('.') || PRIVATE_NAMES.iter().any(|reserved| is_reserved(reserved))
-}
-
-/// Without its port.
-fn name_of(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
 }
 
 #[cfg(test)]

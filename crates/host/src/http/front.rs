@@ -22,8 +22,8 @@ use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::unread::{Rest, Shared};
 use super::{
-    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, pty, replay,
-    sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
+    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, ports, pty,
+    replay, sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -58,14 +58,11 @@ impl Api {
     }
 
     pub(super) async fn answer(&self, mut request: hyper::Request<Incoming>, remote: SocketAddr) -> Response {
-        let inner = without_prefix(request.uri(), self.region.as_deref());
-        if let Ok(Some(uri)) = &inner {
-            *request.uri_mut() = uri.clone();
-        }
+        let inner = self.rewrite(&mut request);
         let visit = Visit::begin(&mut request);
         let (request, rest) = Rest::of(request);
         let mut response = match inner {
-            Ok(_) => self.admit(request, remote).instrument(visit.span()).await,
+            Ok(()) => self.admit(request, remote).instrument(visit.span()).await,
             Err(error) => {
                 drop(request);
                 error.into_response()
@@ -74,6 +71,25 @@ impl Api {
         rest.settle(&mut response).await;
         visit.end(&response, self.metrics());
         response
+    }
+
+    /// Gives a request the path that the router knows.
+    fn rewrite(&self, request: &mut hyper::Request<Incoming>) -> Result<(), Failed> {
+        let host = self.host();
+        if host.is_some_and(|host| ports::by_name(host, request)) {
+            return Ok(());
+        }
+        if let Some(uri) = without_prefix(request.uri(), self.region.as_deref())? {
+            let all = request.uri().path();
+            let prefix = &all[..all.len().saturating_sub(uri.path().len())];
+            let prefix = ports::Prefix(prefix.to_owned());
+            request.extensions_mut().insert(prefix);
+            *request.uri_mut() = uri;
+        }
+        if let Some(host) = host {
+            ports::by_token(host, request);
+        }
+        Ok(())
     }
 
     /// The same where only metrics are to be had, and whoever reaches it may have them.
@@ -107,7 +123,12 @@ impl Api {
         if path == "/v1/healthz" {
             return status::healthz(request.method(), self.host().map(|host| &**host));
         }
-        if let Err(foreign) = browser::admit(request.headers(), self.host().map(|host| host.auth().mode())) {
+        let entrance = request.extensions().get::<ports::Entrance>().cloned();
+        let foreign = match entrance.as_ref().zip(self.host()) {
+            Some((entrance, host)) => entrance.admit(host, request.headers()),
+            None => browser::admit(request.headers(), self.host().map(|host| host.auth().mode())),
+        };
+        if let Err(foreign) = foreign {
             return foreign.into_response();
         }
         if let Some(page) = terminal_page::answer(request.method(), path) {
@@ -134,9 +155,9 @@ impl Api {
             }
             request.extensions_mut().insert(admin::Remote(remote));
         } else {
-            let admitted = match host.tenants().admit(authorization, host.auth().is_open()) {
+            let admitted = match ports::admitted(host, entrance.as_ref(), authorization, path) {
                 Ok(admitted) => admitted,
-                Err(refusal) => return unauthorized(refusal).into_response(),
+                Err(refused) => return refused.into_response(),
             };
             let caller = Caller::new(admitted, Some(remote));
             request.extensions_mut().insert(caller.account.tenant());
@@ -208,6 +229,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/spaces/import", post(transfers::import))
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
+        .merge(ports::routes())
         .merge(webhooks::routes())
         .merge(admin::routes())
 }
@@ -219,7 +241,7 @@ pub(super) fn sandbox_id(request: &Request<Body>) -> Result<SandboxId, Failed> {
     id.ok_or_else(super::error::no_sandbox)
 }
 
-fn unauthorized(refusal: Refusal) -> Failed {
+pub(super) fn unauthorized(refusal: Refusal) -> Failed {
     Failed(match refusal {
         Refusal::Missing => ApiError::new(ErrorCode::MissingKey, "missing Authorization: Bearer <key>"),
         Refusal::Unknown => ApiError::new(ErrorCode::InvalidKey, "invalid api key"),

@@ -33,7 +33,9 @@ pub(super) fn add(response: Response, host: &Host, sandbox: SandboxId, tenant: T
 
 /// Requests that have something to do in the sandbox, and so wake it where its tenant or host is set so.
 pub(super) fn wakes(path: &str) -> bool {
-    ["/exec", "/pty", "/files", "/fork"]
-        .iter()
-        .any(|end| path.ends_with(end))
+    let is_port = matches!(path.split('/').nth(4), Some("ports" | "tunnel"));
+    is_port
+        || ["/exec", "/pty", "/files", "/fork"]
+            .iter()
+            .any(|end| path.ends_with(end))
 }

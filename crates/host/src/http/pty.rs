@@ -15,12 +15,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use lifecycle::{Phase, RunRefused};
+use lifecycle::Phase;
 use pod_types::{ErrorChain, PtyId};
 
-use super::error::{Failed, no_sandbox, run_refused, sandbox_failed, stopping};
+use super::error::{Failed, no_sandbox, sandbox_failed};
 use super::exec::STREAM_HEADERS;
 use super::front::sandbox_id;
+use super::ready::{find, ready};
 use super::{body, pty_body, pty_socket};
 use crate::auth::Tenant;
 use crate::host::Host;
@@ -150,27 +151,6 @@ async fn target(
     let pty = pty_id(&request)?;
     let (head, content) = request.into_parts();
     Ok((sandbox, pty, body::read(&head.headers, content).await?))
-}
-
-fn find(host: &Host, tenant: Tenant, request: &Request<Body>) -> Result<Arc<Sandbox>, Failed> {
-    ready(
-        host,
-        host.find(sandbox_id(request)?, tenant).ok_or_else(no_sandbox)?,
-    )
-}
-
-fn ready(host: &Host, sandbox: Arc<Sandbox>) -> Result<Arc<Sandbox>, Failed> {
-    if host.is_stopping() {
-        return Err(stopping());
-    }
-    let refused = match sandbox.phase() {
-        Phase::Ready => return Ok(sandbox),
-        Phase::Booting => RunRefused::Booting,
-        Phase::Freezing => RunRefused::Freezing,
-        Phase::Failed { why } => RunRefused::Failed { why },
-        Phase::Ending { reason } | Phase::Gone { reason } => RunRefused::Ended { reason },
-    };
-    Err(run_refused(refused, &sandbox))
 }
 
 /// The terminal that a path `/v1/sandboxes/{id}/pty/{pty}/…` names.

@@ -27,6 +27,12 @@ impl Routes {
         self
     }
 
+    /// Another way to write a route that is there, which the document does not tell apart from it.
+    pub(super) fn spelling(mut self, path: &'static str, methods: MethodRouter<Arc<Host>>) -> Self {
+        self.router = self.router.route(path, methods);
+        self
+    }
+
     /// Those of another part of the API.
     pub(super) fn merge(mut self, other: Self) -> Self {
         self.paths.extend(other.paths);

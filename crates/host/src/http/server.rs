@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,9 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off Nagle's algorithm");
     }
+    if let Err(error) = keep_alive(&stream) {
+        tracing::debug!(%error, "cannot watch whether the client is there");
+    }
     let http = door.api.metrics().map(|metrics| &metrics.http);
     let _open = http.map(|http| Open::new(&http.connections));
     let traffic = http.map(|http| (http.received_bytes.clone(), http.sent_bytes.clone()));
@@ -128,6 +132,15 @@ async fn serve_connection(
         // Clients that go away are ordinary.
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// A client that is gone without a word is noticed within two minutes, also where nothing moves: on a terminal, on a
+/// connection to a port.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(stream, 4)
 }
 
 /// Counts a connection while it is open.

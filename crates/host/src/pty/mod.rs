@@ -23,7 +23,7 @@ use crate::sandbox::Sandbox;
 
 pub(crate) use stream::{PtyStream, StreamEvent};
 
-/// Clients that follow terminals of one sandbox at once. The agent serves 192 connections, and runs may need 64.
+/// Clients that follow terminals of one sandbox at once. The agent serves 256 connections, and runs may need 64.
 const STREAMS_MAX: usize = 48;
 /// Other requests about terminals of one sandbox at once.
 const ASKS_MAX: usize = 32;

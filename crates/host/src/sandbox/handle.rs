@@ -30,6 +30,7 @@ use crate::host::Activity;
 use crate::lifetimes::{Alarm, Uptime};
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
+use crate::ports::PortSlots;
 use crate::pty::PtySlots;
 use crate::replay::Replay;
 use crate::storage::Template;
@@ -118,6 +119,7 @@ pub(crate) struct Sandbox {
     changed: watch::Sender<()>,
     idle: Mutex<Vec<AgentConnection>>,
     pub(crate) pty: PtySlots,
+    pub(crate) ports: PortSlots,
     /// Of file requests in progress.
     pub(crate) transfers: Arc<Semaphore>,
     /// 0 when there is no process.
@@ -167,6 +169,7 @@ impl Sandbox {
             changed: watch::Sender::new(()),
             idle: Mutex::default(),
             pty: PtySlots::default(),
+            ports: PortSlots::default(),
             transfers: Arc::new(Semaphore::new(PER_SANDBOX_MAX)),
             vmm_pid: AtomicU32::new(0),
             standing: Mutex::default(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_proto::files::FileRequest;
 use agent_proto::{
-    Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header, Reply,
-    Request, Resume, Resumed, Room, VERSION, Welcome,
+    Carried, Direction, Entry, EntryKind, ExecRequest, Exit, Failure, FailureCode, HEADER_LEN, Header,
+    PortRequest, Reply, Request, Resume, Resumed, Room, VERSION, Welcome,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -124,6 +124,13 @@ impl Guest {
                     None => return,
                 },
                 Request::File(request) => match answer_file_request(stream, request).await {
+                    Some(again) => {
+                        stream = again;
+                        continue;
+                    }
+                    None => return,
+                },
+                Request::Port(request) => match answer_port_request(stream, request).await {
                     Some(again) => {
                         stream = again;
                         continue;
@@ -361,6 +368,32 @@ async fn answer_file_request(stream: UnixStream, request: FileRequest) -> Option
     let theirs = stream.try_clone().unwrap();
     let answered = tokio::task::spawn_blocking(move || guest::answer_file_request(theirs, request)).await;
     answered.unwrap().then(|| UnixStream::from_std(stream).unwrap())
+}
+
+/// The same for ports: of the machine that the test runs on.
+async fn answer_port_request(stream: UnixStream, request: PortRequest) -> Option<UnixStream> {
+    let stream = Held(Some(stream.into_std().unwrap()));
+    let theirs = stream.0.as_ref()?.try_clone().unwrap();
+    let answered = tokio::task::spawn_blocking(move || guest::answer_port_request(theirs, request)).await;
+    let stream = answered.unwrap().then_some(stream)?;
+    Some(UnixStream::from_std(stream.release()?).unwrap())
+}
+
+/// A connection that a thread has, too, and that ends for both when the VM does.
+struct Held(Option<std::os::unix::net::UnixStream>);
+
+impl Held {
+    fn release(mut self) -> Option<std::os::unix::net::UnixStream> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
 }
 
 async fn next_frame(stream: &mut UnixStream) -> Option<Request> {

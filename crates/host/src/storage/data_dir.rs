@@ -18,6 +18,7 @@ pub(crate) struct DataDir {
     snapshots: PathBuf,
     spaces: PathBuf,
     database: PathBuf,
+    share_key: PathBuf,
     _lock: File,
 }
 
@@ -64,6 +65,7 @@ impl DataDir {
             snapshots,
             spaces: path.join("spaces"),
             database: path.join("podflare.db"),
+            share_key: path.join("ports.key"),
             _lock: lock,
         })
     }
@@ -76,6 +78,11 @@ impl DataDir {
     /// Tenants, keys, usage and the audit log.
     pub(crate) fn database(&self) -> &Path {
         &self.database
+    }
+
+    /// What URLs for ports are signed with.
+    pub(crate) fn share_key(&self) -> &Path {
+        &self.share_key
     }
 
     /// Where frozen sandboxes are; they outlive the daemon, and everything else.

@@ -37,6 +37,7 @@ pub(crate) enum Action {
     DeleteSpace,
     ImportSpace,
     ExportSpace,
+    Share,
 }
 
 /// Who calls.
@@ -91,6 +92,7 @@ impl Action {
             Self::DeleteSpace => "delete_space",
             Self::ImportSpace => "import_space",
             Self::ExportSpace => "export_space",
+            Self::Share => "share",
         }
     }
 }

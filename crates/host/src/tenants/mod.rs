@@ -177,6 +177,21 @@ impl Tenants {
         })
     }
 
+    /// Whether an `Authorization` header's value has a key of this host's, or what looks like one.
+    pub(crate) fn knows(&self, header: &[u8]) -> bool {
+        bearer(header).is_some_and(|presented| {
+            presented.starts_with(b"pf_") || self.directory().find(presented).is_some()
+        })
+    }
+
+    /// Somebody of a tenant's who has come without its key.
+    pub(crate) fn guest_of(&self, tenant: Tenant) -> Option<Admitted> {
+        Some(Admitted {
+            account: self.account(tenant)?,
+            key_id: None,
+        })
+    }
+
     /// Keys that would let somebody in.
     pub(crate) fn valid_keys(&self) -> usize {
         let now_ms = clock::now_ms();

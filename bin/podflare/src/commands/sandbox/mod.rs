@@ -11,9 +11,11 @@ pub(crate) mod freeze;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod merge;
+pub(crate) mod ports;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod set;
+pub(crate) mod share;
 pub(crate) mod tree;
 
 use api::CreateRequest;
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Rollback(rollback::Args),
     Checkpoints(checkpoints::Args),
     Tree(tree::Args),
+    Ports(ports::Args),
+    Share(share::Args),
 }
 
 /// What a new sandbox is made of.
@@ -84,5 +88,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Rollback(args) => rollback::run(context, args),
         Command::Checkpoints(args) => checkpoints::run(context, args),
         Command::Tree(args) => tree::run(context, &args),
+        Command::Ports(args) => ports::run(context, &args),
+        Command::Share(args) => share::run(context, &args),
     }
 }

@@ -7,6 +7,7 @@ mod documents;
 mod execs;
 mod files;
 mod forks;
+mod ports;
 mod ptys;
 mod sandboxes;
 mod spaces;
@@ -17,11 +18,12 @@ mod webhooks;
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 12] = [
+pub(super) const TAGS: [(&str, &str); 13] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
+    ("ports", "Programs that listen in sandboxes, and ways to them."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
     ("webhooks", "Being told what happens to sandboxes."),
     ("spaces", "Sandboxes on disk: freezing them, and going on."),
@@ -46,6 +48,7 @@ pub fn operations() -> Vec<Operation> {
         execs::operations(),
         ptys::operations(),
         files::operations(),
+        ports::operations(),
         forks::operations(),
         webhooks::operations(),
         spaces::operations(),
