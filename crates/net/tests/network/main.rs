@@ -1,0 +1,13 @@
+//! A guest on one end of a wire, the network on the other, and servers of the test as the outside.
+
+mod daemon;
+mod guest;
+mod outside;
+
+mod bounds;
+mod clones;
+mod datagrams;
+mod lists;
+mod names;
+mod policies;
+mod streams;
