@@ -280,7 +280,10 @@ impl Network {
         let parent = attach.clone_of.and_then(|parent| self.wire(parent));
         let parent = parent.map(|parent| (parent.names.clone(), parent.connections()));
         // A wire that this one replaces gives its place free first. Its connections are asked for before they are ended.
-        let old = self.by_id.remove(&attach.wire).and_then(|slot| self.wires.try_remove(slot));
+        let old = self
+            .by_id
+            .remove(&attach.wire)
+            .and_then(|slot| self.wires.try_remove(slot));
         let old = old.map(|mut old| {
             let connections = old.connections();
             old.close(&mut self.world);

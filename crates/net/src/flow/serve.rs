@@ -1,6 +1,6 @@
 //! The gateway's own service over TCP: questions about names, one after the other, each behind its length.
 
-use smoltcp::socket::tcp::Socket;
+use smoltcp::socket::tcp::{Socket, State};
 
 use crate::dns::Query;
 
@@ -46,8 +46,8 @@ impl Service {
                 moved = true;
             }
             Next::Broken => self.end(socket),
-            Next::Wait if socket.may_recv() || !socket.is_active() => {}
-            Next::Wait => self.end(socket),
+            Next::Wait if socket.state() == State::CloseWait => self.end(socket),
+            Next::Wait => {}
         }
         moved
     }

@@ -16,7 +16,7 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 /// Longest wait for anything, far beyond what a busy machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
 
 pub(crate) struct Guest {
     pub(crate) card: Card,
@@ -101,7 +101,10 @@ impl Guest {
         let mut socket = tcp::Socket::new(make(), make());
         let port = self.next_port;
         self.next_port += 1;
-        socket.connect(self.interface.context(), to, port).unwrap();
+        // A real guest would keep loopback to itself.
+        socket
+            .connect(self.interface.context(), to, (own(to), port))
+            .unwrap();
         self.sockets.add(socket)
     }
 
@@ -137,6 +140,7 @@ impl Guest {
             bytes = &bytes[sent..];
             bytes.is_empty()
         });
+        self.poll();
     }
 
     /// What comes until the end, or `len` bytes.
@@ -184,7 +188,9 @@ impl Guest {
     /// The same without waiting for it to go.
     pub(crate) fn offer_to(&mut self, handle: SocketHandle, to: SocketAddr, bytes: &[u8]) {
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(handle);
-        socket.send_slice(bytes, to).unwrap();
+        let mut meta = udp::UdpMetadata::from(to);
+        meta.local_address = Some(own(to).into());
+        socket.send_slice(bytes, meta).unwrap();
     }
 
     pub(crate) fn try_receive_from(&mut self, handle: SocketHandle) -> Option<(Vec<u8>, SocketAddr)> {
@@ -208,6 +214,15 @@ impl Guest {
     pub(crate) fn on_another_wire(mut self, fd: OwnedFd) -> (Self, OwnedFd) {
         let old = std::mem::replace(&mut self.card.fd, fd);
         (self, old)
+    }
+}
+
+/// The guest's address of the same family.
+fn own(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() {
+        GUEST_IPV4.into()
+    } else {
+        GUEST_IPV6.into()
     }
 }
 

@@ -122,7 +122,8 @@ fn a_reset_goes_through_both_ways() {
     let connection = guest.connect(to);
     let (mut stream, _) = listener.accept().unwrap();
     guest.tcp(connection).abort();
-    guest.poll();
+    guest.go_on(Duration::from_millis(100));
+    stream.set_read_timeout(Some(crate::guest::PATIENCE)).unwrap();
     let end = stream.read(&mut [0; 16]).map_err(|error| error.kind());
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 
