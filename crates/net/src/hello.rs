@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A hello as a client would send it, in records of at most so many bytes.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(test)]
 pub(crate) fn hello_for(name: Option<&[u8]>, record: usize) -> Vec<u8> {
     let with_length = |bytes: &[u8]| {
         let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);

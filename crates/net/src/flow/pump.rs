@@ -30,10 +30,11 @@ const NO_PROOF: &str =
 impl Flow {
     /// Does what can be done now.
     pub(crate) fn step(&mut self, policy: &Policy, link: &mut Link, world: &mut World) -> Step {
-        if world.now >= self.deadline() && !matches!(self.phase, Phase::Connecting(_)) {
-            if let Some(step) = self.expire() {
-                return step;
-            }
+        if world.now >= self.deadline()
+            && !self.is_connecting()
+            && let Some(step) = self.expire()
+        {
+            return step;
         }
         let step = match &mut self.phase {
             Phase::Waiting(_) | Phase::Resolving => Step::Keep,

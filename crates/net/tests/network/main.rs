@@ -1,4 +1,6 @@
 //! A guest on one end of a wire, the network on the other, and servers of the test as the outside.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod daemon;
 mod guest;
