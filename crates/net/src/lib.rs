@@ -37,6 +37,7 @@ mod world;
 
 mod control;
 mod network;
+mod own;
 
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;

@@ -17,10 +17,14 @@ use thiserror::Error;
 
 use crate::control::Control;
 use crate::dns::{Resolver, Servers};
+use crate::own;
 use crate::poll::{Event, Poll, Token};
 use crate::timers::Timer;
 use crate::wire::{Turn, Wire};
 use crate::world::World;
+
+/// The host's own addresses are read again when a wire is attached so long after the last time.
+const OWN_FOR: Duration = Duration::from_secs(10);
 
 /// Timers looked at in one turn.
 const TIMERS_MAX: usize = 1024;
@@ -49,6 +53,8 @@ pub struct Network {
     control: Control,
     wires: Slab<Wire>,
     by_id: BTreeMap<WireId, usize>,
+    /// When the host's own addresses were read.
+    own_at: Option<Instant>,
     /// Those that have something to do.
     queue: VecDeque<usize>,
     events: Vec<Event>,
@@ -94,6 +100,7 @@ impl Network {
             control,
             wires: Slab::new(),
             by_id: BTreeMap::new(),
+            own_at: None,
             queue: VecDeque::new(),
             events: Vec::new(),
             buffer: vec![0; FRAME_BYTES_MAX],
@@ -277,6 +284,7 @@ impl Network {
         if let Err(error) = check_wire(&fd) {
             return Outcome::Failed(format!("the descriptor is no wire: {error}"));
         }
+        self.read_own_addresses();
         let parent = attach.clone_of.and_then(|parent| self.wire(parent));
         let parent = parent.map(|parent| (parent.names.clone(), parent.connections()));
         // A wire that this one replaces gives its place free first. Its connections are asked for before they are ended.
@@ -306,6 +314,16 @@ impl Network {
         self.by_id.insert(attach.wire, slot);
         self.wake(slot);
         Outcome::Done
+    }
+
+    fn read_own_addresses(&mut self) {
+        let now = Instant::now();
+        if self.own_at.is_none_or(|at| now > at + OWN_FOR) {
+            self.own_at = Some(now);
+            if let Some(own) = own::addresses() {
+                self.world.ranges.host = own;
+            }
+        }
     }
 
     fn set_policy(&mut self, id: WireId, policy: Policy) -> Outcome {

@@ -16,7 +16,7 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 /// Longest wait for anything, far beyond what a busy machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Guest {
     pub(crate) card: Card,
