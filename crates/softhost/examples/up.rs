@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 state_dir: Path::new(run_dir),
                 hostd: nowhere,
                 vmm: nowhere,
+                netd: nowhere,
                 images: &[],
             };
             diagnose(&input).iter().try_for_each(print)
