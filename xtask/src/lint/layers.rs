@@ -10,8 +10,15 @@ use crate::shell::{cargo, output};
 
 /// From the lowest layer to the highest.
 const LAYERS: [&[&str]; 5] = [
-    &["pod-types"],
-    &["agent-proto", "vmm-proto", "api", "lifecycle", "archive"],
+    &["pod-types", "egress"],
+    &[
+        "agent-proto",
+        "vmm-proto",
+        "net-proto",
+        "api",
+        "lifecycle",
+        "archive",
+    ],
     &["image", "client", "settings", "telemetry"],
     &["vmm", "guest", "host", "softhost"],
     &[
@@ -36,12 +43,14 @@ const ASYNC_LIBRARIES: [&str; 7] = [
 ];
 
 /// The crates that must not know HTTP.
-const NO_HTTP: [&str; 7] = [
+const NO_HTTP: [&str; 9] = [
     "vmm",
     "guest",
     "lifecycle",
     "agent-proto",
     "vmm-proto",
+    "net-proto",
+    "egress",
     "pod-types",
     "archive",
 ];
