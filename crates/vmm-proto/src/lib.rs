@@ -21,4 +21,4 @@ pub use message::{
 };
 
 /// Protocol version; carried in every [`Request`], and another one is refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

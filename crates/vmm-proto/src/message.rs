@@ -48,6 +48,10 @@ pub enum Command {
     Freeze(FreezeConfig),
     /// Build a VM that was frozen, paused. Once per process, instead of [`Command::Start`].
     Thaw(Box<ThawConfig>),
+    /// Connect the guest's network device to another wire than the one it has, if it has one; the old one is closed. Only
+    /// when there is a VM. Brings one descriptor: a connected Unix socket of type `SOCK_SEQPACKET`, on which each message
+    /// is an Ethernet frame. A VM that was started, restored or thawed begins without a wire, a clone with its own.
+    Wire,
 }
 
 /// From the VM process.
@@ -149,9 +153,10 @@ pub struct RestoreConfig {
 /// 1. its control socket: a Unix stream socket that listens already,
 /// 2. its vsock socket: the same,
 /// 3. its disk layer: an empty regular file, open for reading and writing,
-/// 4. its console log: the same.
+/// 4. its console log: the same,
+/// 5. its wire, as [`Command::Wire`] brings one.
 ///
-/// `1 + 4 × count` descriptors in all. They follow the message's first byte, in as many parts as one message of
+/// `1 + 5 × count` descriptors in all. They follow the message's first byte, in as many parts as one message of
 /// ancillary data takes (253 each), each with at least one byte of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneConfig {
@@ -175,7 +180,7 @@ impl CloneConfig {
 pub const CLONES_MAX: u8 = 32;
 
 /// Descriptors that come with one clone.
-pub const DESCRIPTORS_PER_CLONE: usize = 4;
+pub const DESCRIPTORS_PER_CLONE: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneReport {
@@ -226,6 +231,14 @@ pub struct Stats {
     pub vsock_rx_bytes: u64,
     pub vsock_tx_bytes: u64,
     pub vsock_connections: u64,
+    /// Frames the guest has received, their bytes, and those that could not be given to it.
+    pub net_rx_packets: u64,
+    pub net_rx_bytes: u64,
+    pub net_rx_dropped: u64,
+    /// Frames the guest has sent, their bytes, and those that were none or had no wire.
+    pub net_tx_packets: u64,
+    pub net_tx_bytes: u64,
+    pub net_tx_dropped: u64,
     pub vcpu_exits: u64,
 }
 

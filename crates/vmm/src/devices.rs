@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ use crate::bus::{Bus, BusDevice, OverlapError};
 use crate::layout::{GSI_COUNT, VIRTIO_GSI_START, VIRTIO_START};
 use crate::memory::GuestMemory;
 use crate::virtio::block::{Block, BlockConfig, BlockCounters, BlockError};
+use crate::virtio::net::{Net, NetCounters};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockConfig, VsockCounters, VsockError};
 use crate::virtio::{
@@ -58,6 +59,7 @@ pub(crate) struct Devices {
     slots: Vec<Slot>,
     block: Arc<BlockCounters>,
     vsock: Arc<VsockCounters>,
+    net: Arc<NetCounters>,
 }
 
 #[derive(Debug)]
@@ -88,19 +90,22 @@ impl Devices {
             socket: config.vsock.socket.clone(),
         })
         .map_err(DevicesError::Vsock)?;
-        Self::attach(block, vsock, memory, vm)
+        Self::attach(block, vsock, Net::new(), memory, vm)
     }
 
     fn attach(
         block: Block,
         vsock: Vsock,
+        net: Net,
         memory: &GuestMemory,
         vm: &Arc<VmFd>,
     ) -> Result<Self, DevicesError> {
-        let (block_counters, vsock_counters) = (block.counters(), vsock.counters());
+        let (block_counters, vsock_counters, net_counters) =
+            (block.counters(), vsock.counters(), net.counters());
         let rng = Rng::new().map_err(DevicesError::Rng)?;
         // The guest numbers its disks in this order.
-        let devices: Vec<Box<dyn VirtioDevice>> = vec![Box::new(block), Box::new(vsock), Box::new(rng)];
+        let devices: Vec<Box<dyn VirtioDevice>> =
+            vec![Box::new(block), Box::new(vsock), Box::new(rng), Box::new(net)];
         let slots = (0..)
             .zip(devices)
             .map(|(index, device)| Slot::attach(index, device, memory, vm))
@@ -109,6 +114,7 @@ impl Devices {
             slots,
             block: block_counters,
             vsock: vsock_counters,
+            net: net_counters,
         })
     }
 
@@ -124,6 +130,7 @@ impl Devices {
             (_, DeviceState::Block(block)),
             (_, DeviceState::Vsock(vsock)),
             (_, DeviceState::Nothing),
+            (_, DeviceState::Net(net)),
         ] = saved
         else {
             return Err(DevicesError::NotThese);
@@ -137,7 +144,7 @@ impl Devices {
             vsock,
         )
         .map_err(DevicesError::Vsock)?;
-        let devices = Self::attach(block, vsock, memory, vm)?;
+        let devices = Self::attach(block, vsock, Net::restore(net), memory, vm)?;
         for ((index, slot), (transport, _)) in (0..).zip(&devices.slots).zip(saved) {
             let failed = |source| DevicesError::Transport { index, source };
             slot.device.restore(transport).map_err(failed)?;
@@ -162,6 +169,15 @@ impl Devices {
     /// The VM is about to be cloned (see [`VirtioDevice::share`]).
     pub(crate) fn share(&self, files: &mut OwnFiles) {
         self.iter().for_each(|device| device.share(files));
+    }
+
+    /// Gives the VM this wire instead of the one it has, if it has one.
+    pub(crate) fn rewire(&self, wire: OwnedFd) {
+        let mut files = OwnFiles {
+            wire: Some(wire),
+            ..OwnFiles::default()
+        };
+        self.iter().for_each(|device| device.replace(&mut files));
     }
 
     /// Descriptors a clone needs.
@@ -195,6 +211,12 @@ impl Devices {
         stats.vsock_rx_bytes = read(&self.vsock.rx_bytes);
         stats.vsock_tx_bytes = read(&self.vsock.tx_bytes);
         stats.vsock_connections = read(&self.vsock.connections_open);
+        stats.net_rx_packets = read(&self.net.rx_packets);
+        stats.net_rx_bytes = read(&self.net.rx_bytes);
+        stats.net_rx_dropped = read(&self.net.rx_dropped);
+        stats.net_tx_packets = read(&self.net.tx_packets);
+        stats.net_tx_bytes = read(&self.net.tx_bytes);
+        stats.net_tx_dropped = read(&self.net.tx_dropped);
     }
 
     /// The handles the main loop subscribes.

@@ -1,7 +1,7 @@
 //! A VM that was started: its machine, whether it runs, and how its end is judged.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,7 @@ impl Session {
             files: OwnFiles {
                 layer: Some(files.layer),
                 vsock: Some(files.vsock),
+                wire: Some(files.wire),
             },
             console: files.console,
             console_log_bytes_max: config.console_log_bytes_max,
@@ -266,6 +267,11 @@ impl Session {
         self.machine.devices.share(files);
     }
 
+    /// See [`crate::devices::Devices::rewire`].
+    pub(crate) fn rewire(&self, wire: OwnedFd) {
+        self.machine.devices.rewire(wire);
+    }
+
     /// Descriptors a clone must not close.
     pub(crate) fn kept(&self) -> Vec<RawFd> {
         self.machine.kept()
@@ -326,6 +332,12 @@ impl Session {
             vsock_rx_bytes: 0,
             vsock_tx_bytes: 0,
             vsock_connections: 0,
+            net_rx_packets: 0,
+            net_rx_bytes: 0,
+            net_rx_dropped: 0,
+            net_tx_packets: 0,
+            net_tx_bytes: 0,
+            net_tx_dropped: 0,
             vcpu_exits: 0,
         };
         if let Some(session) = session {

@@ -13,7 +13,8 @@
 //!   announced but not begun is announced again in the clone.
 //! * What KVM holds is captured ([`crate::state`]): KVM ties a VM to the process that made it.
 //! * The disk layer that was written to is sealed, if it holds anything; parent and clones each write to a new one.
-//! * Connections (control, vsock) stay with the parent. The guest is told that its sockets are reset.
+//! * Connections (control, vsock, the network's wire) stay with the parent. The guest is told that its sockets are
+//!   reset; what is at the other end of a clone's own wire does that for its network.
 //!
 //! Parent and clone share no descriptor afterwards but the read-only files of the disk, and neither waits for the
 //! other.
@@ -33,7 +34,7 @@ pub(crate) use fork::{keep_from_children, keep_signal_stack_from_children, leave
 pub(crate) use sweep::close_all_but;
 
 use crate::session::Session;
-use crate::virtio::OwnFiles;
+use crate::virtio::{OwnFiles, net};
 use fork::Forked;
 use gate::Gate;
 
@@ -59,6 +60,7 @@ pub(crate) struct VmFiles {
     pub(crate) vsock: UnixListener,
     pub(crate) layer: File,
     pub(crate) console: File,
+    pub(crate) wire: OwnedFd,
 }
 
 /// In the child: how it is to begin.
@@ -90,7 +92,10 @@ impl Order {
         }
         let mut files = files.into_iter();
         let layer = files.next().map(File::from);
-        let clones = std::iter::from_fn(|| CloneFiles::take(&mut files)).collect();
+        let clones: Vec<_> = std::iter::from_fn(|| CloneFiles::take(&mut files)).collect();
+        for clone in &clones {
+            net::check(&clone.vm.wire).map_err(|error| ErrorChain(&error).to_string())?;
+        }
         let layer = layer.ok_or("no descriptor came")?;
         Ok(Self {
             config,
@@ -102,13 +107,14 @@ impl Order {
 
 impl CloneFiles {
     fn take(files: &mut impl Iterator<Item = OwnedFd>) -> Option<Self> {
-        const { assert!(DESCRIPTORS_PER_CLONE == 4) };
+        const { assert!(DESCRIPTORS_PER_CLONE == 5) };
         Some(Self {
             control: files.next()?.into(),
             vm: VmFiles {
                 vsock: files.next()?.into(),
                 layer: files.next()?.into(),
                 console: files.next()?.into(),
+                wire: files.next()?,
             },
         })
     }
@@ -124,6 +130,7 @@ impl CloneFiles {
             self.vm.vsock.as_raw_fd(),
             self.vm.layer.as_raw_fd(),
             self.vm.console.as_raw_fd(),
+            self.vm.wire.as_raw_fd(),
         ]
     }
 }
@@ -142,7 +149,7 @@ pub(crate) fn deliver(order: Order, session: &mut Session) -> Delivered {
     }
     session.share(&mut OwnFiles {
         layer: Some(layer),
-        vsock: None,
+        ..OwnFiles::default()
     });
     let gate = match Gate::new() {
         Ok(gate) => gate,

@@ -102,6 +102,7 @@ impl Connection {
             let wanted = match &request.command {
                 Command::Clone(clone) => clone.descriptors(),
                 Command::Freeze(freeze) => freeze.descriptors(),
+                Command::Wire => 1,
                 _ => 0,
             };
             let files = self.files.drain(..wanted.min(self.files.len())).collect();
@@ -243,13 +244,13 @@ mod tests {
         // A request without any before it, and one whose bytes come in two parts.
         send(&daemon, &vmm_proto::encode(&request(0)).unwrap(), 0);
         let bytes = clone(1);
-        let readers = send(&daemon, &bytes[..9], 5);
+        let readers = send(&daemon, &bytes[..9], 6);
         send(&daemon, &bytes[9..], 0);
         while received.len() < 2 {
             received.extend(connection.receive().unwrap());
         }
         assert_eq!(received[0].files.len(), 0);
-        assert_eq!(received[1].files.len(), 5);
+        assert_eq!(received[1].files.len(), 6);
         drop(received);
         assert!(all_closed(readers));
     }
@@ -260,9 +261,9 @@ mod tests {
         let unwanted = send(&daemon, &vmm_proto::encode(&request(0)).unwrap(), 3);
         assert_eq!(connection.receive().unwrap()[0].files.len(), 0);
         assert!(all_closed(unwanted));
-        let too_many = send(&daemon, &clone(1), 7);
+        let too_many = send(&daemon, &clone(1), 8);
         let received = connection.receive().unwrap();
-        assert_eq!(received[0].files.len(), 5);
+        assert_eq!(received[0].files.len(), 6);
         drop(received);
         assert!(all_closed(too_many));
     }

@@ -1,5 +1,6 @@
 //! What the loop does between two turns: events of the VM, requests of daemons.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use event_manager::SubscriberOps as _;
@@ -17,6 +18,7 @@ use crate::memory::PageSource;
 use crate::requests::{CloneRequest, Waiter};
 use crate::run_state::Action;
 use crate::session::{Actions, Session};
+use crate::virtio::net;
 
 /// What a request leads to.
 enum Response {
@@ -119,6 +121,10 @@ impl MainLoop {
                     Err(error) => refuse(&ErrorChain(&error).to_string()),
                 }
             }
+            (Command::Wire, Some(session)) => match rewire(session, files) {
+                Ok(()) => Response::Now(Outcome::Done),
+                Err(why) => refuse(&why),
+            },
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
             (Command::Resume, Some(session)) => Response::Actions(session.resume(waiter)),
             (Command::Clone(config), Some(session)) => match Order::new(config, files) {
@@ -135,7 +141,8 @@ impl MainLoop {
                 | Command::Clone(_)
                 | Command::Freeze(_)
                 | Command::Snapshot { .. }
-                | Command::RecordWorkingSet { .. },
+                | Command::RecordWorkingSet { .. }
+                | Command::Wire,
                 None,
             ) => refuse("no VM has been started"),
         }
@@ -206,6 +213,15 @@ fn restored(result: Result<(), RestoreError>) -> Response {
         }
         Err(error) => refuse(&ErrorChain(&error).to_string()),
     }
+}
+
+fn rewire(session: &Session, files: Vec<OwnedFd>) -> Result<(), String> {
+    let came = files.len();
+    let [wire] = <[OwnedFd; 1]>::try_from(files)
+        .map_err(|_| format!("{came} descriptors came instead of one"))?;
+    net::check(&wire).map_err(|error| ErrorChain(&error).to_string())?;
+    session.rewire(wire);
+    Ok(())
 }
 
 fn refuse(why: &str) -> Response {

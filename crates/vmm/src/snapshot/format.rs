@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// Changes whenever a stored type does.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// What is stored in files of its own.
 pub(crate) trait Stored: Serialize + DeserializeOwned {

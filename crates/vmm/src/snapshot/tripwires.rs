@@ -6,7 +6,7 @@ use std::mem::size_of;
 use kvm_bindings as kvm;
 
 const _: () = {
-    assert!(super::format::VERSION == 1);
+    assert!(super::format::VERSION == 2);
     assert!(size_of::<kvm::kvm_regs>() == 144);
     assert!(size_of::<kvm::kvm_sregs>() == 312);
     assert!(size_of::<kvm::kvm_debugregs>() == 128);

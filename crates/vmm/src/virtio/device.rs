@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use thiserror::Error;
 use virtio_queue::Queue;
 
 use super::interrupt::Interrupt;
+use super::net::NetState;
 use super::ring::{ChainError, Ring};
 use super::vsock::VsockState;
 use crate::disk::{DiskError, DiskState};
@@ -90,6 +91,13 @@ pub trait VirtioDevice: Send + Debug {
         Ok(())
     }
 
+    /// The VM gets something else in place of what it has: the device takes its part of `files`, and tells whether it
+    /// was one. It does not touch what it had before its next event, which comes at once.
+    fn replace(&mut self, files: &mut OwnFiles) -> bool {
+        let _ = files;
+        false
+    }
+
     /// What makes the device continue in another process, when its VM is written to files. Bulk data goes to `layer`,
     /// an empty file.
     ///
@@ -112,6 +120,7 @@ pub enum DeviceState {
     Nothing,
     Block(DiskState),
     Vsock(VsockState),
+    Net(NetState),
 }
 
 /// What a VM has of its own after it was cloned, parent or clone.
@@ -121,6 +130,8 @@ pub struct OwnFiles {
     pub layer: Option<File>,
     /// Where host processes connect to the guest: listening. The parent keeps the one it has.
     pub vsock: Option<UnixListener>,
+    /// What carries the guest's network frames: a connected socket of messages.
+    pub wire: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +184,8 @@ pub struct Rings<'a> {
     pub(super) memory: &'a GuestMemory,
     pub(super) queues: &'a mut [Option<Queue>],
     pub(super) interrupt: &'a Interrupt,
+    /// What the driver has accepted.
+    pub(super) features: u64,
 }
 
 impl Rings<'_> {
@@ -180,6 +193,12 @@ impl Rings<'_> {
     pub fn ring(&mut self, index: usize) -> Option<Ring<'_>> {
         let queue = self.queues.get_mut(index)?.as_mut()?;
         Some(Ring::new(queue, self.memory))
+    }
+
+    /// Whether the driver has accepted the feature with this number.
+    #[must_use]
+    pub fn has_feature(&self, bit: u32) -> bool {
+        self.features & (1 << bit) != 0
     }
 
     /// Interrupts the guest, if the driver wants that for what was given back on any of these queues. One interrupt

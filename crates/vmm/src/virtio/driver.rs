@@ -123,14 +123,22 @@ impl Driver {
 
     /// Resets the device and brings it up to DRIVER_OK, with all features it offers.
     pub fn start(&mut self) {
+        self.start_without(0);
+    }
+
+    /// The same without some of the features.
+    pub fn start_without(&mut self, features: u64) {
         self.set_status(0);
         self.set_status(STATUS_STEPS[0]);
         self.set_status(STATUS_STEPS[1]);
-        for half in [0, 1] {
+        let bytes = features.to_le_bytes();
+        let (words, _) = bytes.as_chunks::<4>();
+        let unwanted = words.iter().map(|word| u32::from_le_bytes(*word));
+        for (half, unwanted) in (0..).zip(unwanted) {
             self.set(registers::VIRTIO_MMIO_DEVICE_FEATURES_SEL, half);
             self.set(registers::VIRTIO_MMIO_DRIVER_FEATURES_SEL, half);
             let offered = self.get(registers::VIRTIO_MMIO_DEVICE_FEATURES);
-            self.set(registers::VIRTIO_MMIO_DRIVER_FEATURES, offered);
+            self.set(registers::VIRTIO_MMIO_DRIVER_FEATURES, offered & !unwanted);
         }
         self.set_status(STATUS_STEPS[2]);
         for queue in 0..self.queues.len() {
@@ -247,6 +255,12 @@ impl Driver {
             head: u16::try_from(head).unwrap(),
             len,
         })
+    }
+
+    /// How many chains have been taken back from a queue, modulo 2^16.
+    #[must_use]
+    pub fn used(&self, queue: usize) -> u16 {
+        self.queues[queue].used
     }
 
     pub fn write(&self, address: u64, bytes: &[u8]) {

@@ -5,13 +5,16 @@
 )]
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::tempdir::TempDir;
 use vmm_sys_util::tempfile::TempFile;
 
 use super::block::Block;
 use super::driver::{Buffer, DATA, Driver, STATUS_STEPS};
+use super::net::{self, Net};
 use super::rng::Rng;
 use super::vsock::packet::Header;
 use super::vsock::{Vsock, VsockConfig};
@@ -58,11 +61,24 @@ pub fn fuzz_vsock(data: &[u8]) {
     drop(listener);
 }
 
-/// A step that does mostly what a driver of the device would.
-type Sane = fn(&mut Driver, u64, &[u8; STEP_BYTES]);
+/// # Panics
+/// The network device does.
+pub fn fuzz_net(data: &[u8]) {
+    let mut ends = Vec::new();
+    drive(
+        Box::new(Net::new()),
+        |driver, address, step| net_step(driver, &mut ends, address, step),
+        data,
+    );
+}
 
-/// Does what `data` spells. A device that has stopped is started again at once or some steps later.
-fn drive(device: Box<dyn VirtioDevice>, sane: Sane, data: &[u8]) {
+/// Does what `data` spells; `sane` does mostly what a driver of the device would. A device that has stopped is started
+/// again at once or some steps later.
+fn drive(
+    device: Box<dyn VirtioDevice>,
+    mut sane: impl FnMut(&mut Driver, u64, &[u8; STEP_BYTES]),
+    data: &[u8],
+) {
     let (mut driver, mut events) = Driver::new(device);
     driver.start();
     let queues = driver.device.queue_notifiers().unwrap().len();
@@ -202,6 +218,46 @@ fn vsock_packet(driver: &mut Driver, address: u64, step: &[u8; STEP_BYTES]) {
     }
 }
 
+/// A frame from either side, buffers for the driver's, or something that happens to the wire. `ends` are those of the host;
+/// only the last can matter.
+fn net_step(driver: &mut Driver, ends: &mut Vec<OwnedFd>, address: u64, step: &[u8; STEP_BYTES]) {
+    let [_, _, _, _, act, a, b, c, ..] = *step;
+    let len = usize::from(u16::from_le_bytes([a, b])) >> (c % 12);
+    match (act % 8, ends.last()) {
+        (0..=1, _) => {
+            let cut = len.min(usize::from(c));
+            driver.submit(
+                TX,
+                &[Buffer::readable(address, cut), Buffer::readable(address, len - cut)],
+            );
+        }
+        (2..=3, _) => {
+            for _ in 0..c % 9 {
+                driver.place(RX, &[Buffer::writable(DATA + 0x10_0000, len)]);
+            }
+            driver.notify(RX);
+        }
+        (4, Some(end)) => drop(send(end, &vec![a; len], SendFlags::DONTWAIT)),
+        (5, Some(end)) => {
+            for _ in 0..c {
+                drop(recv(end, &mut [0; 64], RecvFlags::DONTWAIT));
+            }
+        }
+        (6, Some(_)) if c < 128 => drop(ends.pop()),
+        _ => {
+            let (wire, end) = net::pair().unwrap();
+            // Full after some of the longest frames.
+            sockopt::set_socket_send_buffer_size(&wire, 40_000).unwrap();
+            ends.push(end);
+            ends.drain(..ends.len().saturating_sub(2));
+            driver.device.replace(&mut OwnFiles {
+                wire: Some(wire),
+                ..OwnFiles::default()
+            });
+        }
+    }
+}
+
 fn empty_file() -> File {
     let mut file = TempFile::new().unwrap();
     file.remove().unwrap();
@@ -214,5 +270,6 @@ fn own_files() -> OwnFiles {
     OwnFiles {
         layer: Some(empty_file()),
         vsock: Some(std::os::unix::net::UnixListener::bind(dir.as_path().join("v")).unwrap()),
+        wire: Some(net::pair().unwrap().0),
     }
 }

@@ -97,6 +97,13 @@ impl MmioDevice {
         self.lock().share(files);
     }
 
+    /// See [`VirtioDevice::replace`].
+    pub fn replace(&self, files: &mut OwnFiles) {
+        if self.lock().replace(files) {
+            self.wiring.notify_all();
+        }
+    }
+
     /// See [`VirtioDevice::kept`].
     #[must_use]
     pub fn kept(&self) -> Vec<RawFd> {

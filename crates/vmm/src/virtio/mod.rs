@@ -11,6 +11,7 @@
 //! moment is the one at which a VM can be cloned.
 
 pub mod block;
+pub mod net;
 pub mod rng;
 pub mod vsock;
 

@@ -18,7 +18,7 @@ pub struct Ring<'a> {
 }
 
 /// One request: a descriptor chain that has been followed to its end, all of it inside guest memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chain<'m> {
     /// Names the chain when it is given back.
     pub head: u16,
@@ -51,17 +51,24 @@ impl<'a> Ring<'a> {
     /// # Errors
     /// The driver broke the rules of rings; the device cannot go on.
     pub fn pop(&mut self) -> Result<Option<Chain<'a>>, DeviceError> {
+        let mut chain = Chain::default();
+        Ok(self.pop_into(&mut chain)?.then_some(chain))
+    }
+
+    /// Takes the next request in place of one that is done with, so that one after the other costs no memory of its
+    /// own. False when there is none.
+    ///
+    /// # Errors
+    /// As of [`Ring::pop`].
+    pub fn pop_into(&mut self, chain: &mut Chain<'a>) -> Result<bool, DeviceError> {
         let memory = self.memory;
         let Some(descriptors) = self.queue.iter(memory).map_err(DeviceError::Queue)?.next() else {
-            return Ok(None);
+            return Ok(false);
         };
-        let head = descriptors.head_index();
-        let mut chain = Chain {
-            head,
-            descriptors: 0,
-            readable: Scatter::default(),
-            writable: Scatter::default(),
-        };
+        chain.head = descriptors.head_index();
+        chain.descriptors = 0;
+        chain.readable.clear();
+        chain.writable.clear();
         let mut more = true;
         for descriptor in descriptors {
             let (address, len) = (GuestAddress(descriptor.addr().0), descriptor.len() as usize);
@@ -84,7 +91,7 @@ impl<'a> Ring<'a> {
         if more {
             return Err(ChainError::Broken.into());
         }
-        Ok(Some(chain))
+        Ok(true)
     }
 
     /// Puts the last `count` popped chains back, to be popped again. None of them may have been given to the driver.
@@ -121,6 +128,20 @@ impl<'a> Ring<'a> {
     pub fn available(&self) -> Result<u16, DeviceError> {
         let index = self.queue.avail_idx(self.memory, Ordering::Acquire);
         index.map(|index| index.0).map_err(DeviceError::Queue)
+    }
+
+    /// How many requests have been taken since set-up, modulo 2^16.
+    #[must_use]
+    pub fn taken(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Whether all requests there are have been taken.
+    ///
+    /// # Errors
+    /// The ring lies outside memory, which set-up excludes.
+    pub fn is_empty(&self) -> Result<bool, DeviceError> {
+        Ok(self.available()? == self.taken())
     }
 
     /// Asks the driver to tell us of the next request it puts after those that are there, which are not taken.

@@ -15,6 +15,10 @@ use crate::memory::GuestMemory;
 /// Most pieces one system call takes (`UIO_MAXIOV` of Linux); more are left for the next call.
 const PIECES_PER_CALL_MAX: usize = 1024;
 
+/// Pieces that are handed to a system call without memory being taken for the list of them. A network driver's frame of
+/// 16 KiB has fewer.
+const PIECES_FEW: usize = 24;
+
 /// Pieces of memory that are read or written as one.
 #[derive(Clone, Debug, Default)]
 pub struct Scatter<'m> {
@@ -70,6 +74,32 @@ impl<'m> Scatter<'m> {
     pub fn append(&mut self, other: &Scatter<'m>) {
         self.pieces.extend_from_slice(&other.pieces);
         self.len += other.len;
+    }
+
+    /// Forgets all pieces, and keeps the room for others.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.len = 0;
+    }
+
+    /// Takes the first `count` bytes off; all when there are not so many.
+    pub fn skip(&mut self, count: usize) {
+        let mut left = count.min(self.len);
+        self.len -= left;
+        let mut gone = 0;
+        for piece in &mut self.pieces {
+            match piece.offset(left) {
+                Ok(rest) if left < piece.len() => {
+                    *piece = rest;
+                    break;
+                }
+                _ => {
+                    left -= piece.len().min(left);
+                    gone += 1;
+                }
+            }
+        }
+        self.pieces.drain(..gone);
     }
 
     #[must_use]
@@ -175,23 +205,21 @@ impl<'m> Scatter<'m> {
     /// # Errors
     /// As of recvmsg(2), `WouldBlock` when nothing is there.
     pub fn receive(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut vectors = self.vectors();
-        retry_interrupted(|| {
-            let mut message = message_of(&mut vectors);
+        self.with_vectors(|vectors| {
+            let mut message = message_of(vectors);
             // SAFETY: the message names only `vectors`, which outlive the call; each is valid for writes of its
             // length as in `read_at`.
             unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) }
         })
     }
 
-    /// Sends as much as a stream socket takes without waiting; returns how much.
+    /// Sends as much as a stream socket takes without waiting; returns how much. A socket of messages takes all, as one.
     ///
     /// # Errors
     /// As of sendmsg(2), `WouldBlock` when it takes nothing; never a signal.
     pub fn send(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut vectors = self.vectors();
-        retry_interrupted(|| {
-            let message = message_of(&mut vectors);
+        self.with_vectors(|vectors| {
+            let message = message_of(vectors);
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             // SAFETY: the message names only `vectors`, which outlive the call; each is valid for reads of its
             // length as in `write_all_at`.
@@ -214,10 +242,13 @@ impl<'m> Scatter<'m> {
                 rest = self.part(done, self.len - done);
                 &rest
             };
-            let vectors = rest.vectors();
-            let count = libc::c_int::try_from(vectors.len()).map_err(io::Error::other)?;
             let at = libc::off_t::try_from(offset + done as u64).map_err(io::Error::other)?;
-            match retry_interrupted(|| call(vectors.as_ptr(), count, at))? {
+            let moved = rest.with_vectors(|vectors| {
+                // At most PIECES_PER_CALL_MAX of them.
+                let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
+                call(vectors.as_ptr(), count, at)
+            })?;
+            match moved {
                 0 => break,
                 n => done += n,
             }
@@ -225,14 +256,27 @@ impl<'m> Scatter<'m> {
         Ok(done)
     }
 
-    fn vectors(&self) -> Vec<libc::iovec> {
+    /// Makes a system call with the pieces, as many as one takes; again when a signal came in between.
+    fn with_vectors(&self, mut call: impl FnMut(&mut [libc::iovec]) -> isize) -> io::Result<usize> {
+        let vector_of = |piece: &VolatileSlice<'_>| libc::iovec {
+            iov_base: piece.ptr_guard_mut().as_ptr().cast(),
+            iov_len: piece.len(),
+        };
+        if self.pieces.len() <= PIECES_FEW {
+            let none = libc::iovec {
+                iov_base: std::ptr::null_mut(),
+                iov_len: 0,
+            };
+            let mut few = [none; PIECES_FEW];
+            for (vector, piece) in few.iter_mut().zip(&self.pieces) {
+                *vector = vector_of(piece);
+            }
+            let used = &mut few[..self.pieces.len()];
+            return retry_interrupted(|| call(used));
+        }
         let first = self.pieces.iter().take(PIECES_PER_CALL_MAX);
-        first
-            .map(|piece| libc::iovec {
-                iov_base: piece.ptr_guard_mut().as_ptr().cast(),
-                iov_len: piece.len(),
-            })
-            .collect()
+        let mut many: Vec<_> = first.map(vector_of).collect();
+        retry_interrupted(|| call(&mut many))
     }
 }
 
@@ -293,6 +337,25 @@ mod tests {
         let mut middle = [0; 8];
         assert_eq!(scatter.part(1, 2).copy_to(&mut middle), 2);
         assert_eq!(&middle[..2], b"bc");
+    }
+
+    #[test]
+    fn bytes_are_taken_off_the_front_over_pieces() {
+        let memory = memory();
+        for skipped in 0..12 {
+            let mut scatter = Scatter::default();
+            for (at, len) in [(0, 2), (2, 0), (2, 3), (0xfff, 4)] {
+                scatter
+                    .push_memory(&memory, GuestAddress(at), len, Permissions::ReadWrite)
+                    .unwrap();
+            }
+            scatter.copy_from(b"abcdefghi");
+            scatter.skip(skipped);
+            let mut rest = [0; 9];
+            let len = scatter.copy_to(&mut rest);
+            assert_eq!(&rest[..len], &b"abcdefghi"[skipped.min(9)..]);
+            assert_eq!(scatter.len(), len);
+        }
     }
 
     #[test]

@@ -356,6 +356,11 @@ impl Transport {
         Ok(())
     }
 
+    /// See [`VirtioDevice::replace`].
+    pub(super) fn replace(&mut self, files: &mut OwnFiles) -> bool {
+        self.device.replace(files)
+    }
+
     /// The device stops until the driver resets it (2.1.2).
     fn fail(&mut self, error: DeviceError) {
         LOG.line(format_args!(
@@ -386,6 +391,7 @@ impl Transport {
             memory: &self.memory,
             queues: &mut self.queues,
             interrupt,
+            features: self.driver_features,
         };
         match self.device.handle(event, &mut rings, &mut host) {
             Ok(Progress::Done) => {}

@@ -200,6 +200,6 @@ fn empty() -> File {
 fn own_files() -> OwnFiles {
     OwnFiles {
         layer: Some(empty()),
-        vsock: None,
+        ..OwnFiles::default()
     }
 }

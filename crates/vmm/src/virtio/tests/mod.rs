@@ -2,6 +2,7 @@
 
 mod block;
 mod clone;
+mod net;
 mod rng;
 mod transport;
 mod vsock;
@@ -92,6 +93,13 @@ proptest! {
     #[test]
     fn a_hostile_driver_does_not_break_the_entropy_device(data in proptest::collection::vec(any::<u8>(), 0..1000)) {
         fuzz::fuzz_rng(&data);
+    }
+
+    #[test]
+    fn a_hostile_driver_and_a_hostile_wire_do_not_break_the_network_device(
+        data in proptest::collection::vec(any::<u8>(), 0..1500),
+    ) {
+        fuzz::fuzz_net(&data);
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl Sockets {
     fn become_clone(&mut self) {
         self.path = self.dir.path().join("clone.sock");
         self.guest.become_clone(OwnFiles {
-            layer: None,
             vsock: Some(UnixListener::bind(&self.path).unwrap()),
+            ..OwnFiles::default()
         });
     }
 
