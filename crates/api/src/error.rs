@@ -128,6 +128,8 @@ pub enum ErrorCode {
     ResumeFailed,
     /// The host's own disk is full.
     HostDiskFull,
+    /// The host's network process does not answer; it is started again.
+    NetworkUnavailable,
 }
 
 /// The body of every response that is not 2xx.
@@ -204,7 +206,7 @@ impl ErrorCode {
             | Self::AgentFailed
             | Self::StoreFailed
             | Self::Internal => 500,
-            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
+            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown | Self::NetworkUnavailable => 503,
             Self::HostDiskFull => 507,
         }
     }
@@ -249,7 +251,8 @@ impl From<InvalidRequest> for ApiError {
             InvalidRequest::Malformed { .. } => ErrorCode::MalformedJson,
             InvalidRequest::NotAnObject { .. }
             | InvalidRequest::Missing { .. }
-            | InvalidRequest::Field { .. } => ErrorCode::InvalidField,
+            | InvalidRequest::Field { .. }
+            | InvalidRequest::Meaning { .. } => ErrorCode::InvalidField,
         };
         Self::new(code, invalid.to_string())
     }

@@ -12,6 +12,7 @@ mod forks;
 mod lifetimes;
 mod log_lines;
 mod metrics;
+mod network;
 mod pools;
 mod pressure;
 mod pty_sockets;
@@ -40,8 +41,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, ShutdownReport,
-    SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, NetdSpawner, Pools,
+    ShutdownReport, SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
 /// Nothing in these tests takes longer on a machine that works.
@@ -75,6 +76,7 @@ struct Setup {
     disk: DiskLimits,
     memory: MemoryLimits,
     spaces: SpacesConfig,
+    network: Option<Arc<dyn NetdSpawner>>,
 }
 
 /// Every sandbox is booted.
@@ -128,6 +130,7 @@ impl Default for Setup {
                 own: |_| None,
             },
             spaces: SpacesConfig::default(),
+            network: None,
         }
     }
 }
@@ -180,6 +183,7 @@ impl Daemon {
             tenants: setup.tenants,
             webhooks: setup.webhooks,
             spaces: setup.spaces,
+            network: setup.network,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -19,6 +19,7 @@ use crate::checkpoints::Checkpoints;
 use crate::clock;
 use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
+use crate::network::WireLink;
 use crate::nursery::{Newborn, Nursery};
 use crate::replay::Replay;
 use crate::sandbox::{
@@ -90,6 +91,7 @@ pub(super) struct Draft {
     pub(super) spec: Spec,
     pub(super) origin: Origin,
     pub(super) files: VmFiles,
+    pub(super) wire: WireLink,
     pub(super) replay: Arc<Replay>,
     pub(super) checkpoints: Arc<Checkpoints>,
 }
@@ -163,6 +165,7 @@ impl Host {
             let booting = self.boot(spec, terms, slot);
             let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
             marks.mark("boot");
+            sandbox.network_is_ready().await;
             return Ok((sandbox, marks));
         };
         let line = Line::Clone(&spec.template.name);
@@ -173,6 +176,7 @@ impl Host {
         if let Some(newborn) = waking.await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;
+            sandbox.network_is_ready().await;
             return Ok((sandbox, marks));
         }
         let need = nursery.estimate_mib();
@@ -197,6 +201,7 @@ impl Host {
                 sandbox
             }
         };
+        sandbox.network_is_ready().await;
         nursery.missed(marks.elapsed());
         Ok((sandbox, marks))
     }
@@ -241,9 +246,11 @@ impl Host {
             origin: self.origin_of_root(source, born_ms),
             replay: Replay::kept_in(vm.home.files.replay()),
             files: vm.home.files.clone(),
+            wire: vm.home.wire_link(),
             checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
+        sandbox.open_network();
         sandbox.be_born(&vm.process, Some(connection));
         let recorded = sandbox.begin_record(None, reservation.mib());
         recorded.map_err(CreateRefused::NoRecord)?;
@@ -265,7 +272,7 @@ impl Host {
         let need = u64::from(spec.ram_mib);
         let (reservation, _turn) = self.room_at_turn(turn, Line::Boot, need, &account).await?;
         let id = SandboxId::random().map_err(CreateRefused::NoId)?;
-        let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
+        let home = self.tools.homes.wired().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {
             title: Title { id, terms },
             account,
@@ -274,6 +281,7 @@ impl Host {
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             replay: Replay::kept_in(home.files.replay()),
             files: home.files.clone(),
+            wire: home.wire_link(),
             checkpoints: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
@@ -292,6 +300,7 @@ impl Host {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
                 sandbox.touch();
+                sandbox.open_network();
                 match sandbox.begin_record(None, reserved_mib) {
                     Ok(()) => {
                         self.happened(&sandbox, Happening::Created);
@@ -369,6 +378,7 @@ impl Host {
             spec: draft.spec,
             origin: draft.origin,
             files: draft.files,
+            wire: draft.wire,
             runs_max: self.config.runs_per_sandbox,
             replay: draft.replay,
             checkpoints: draft.checkpoints,

@@ -255,7 +255,7 @@ impl Host {
                 vcpus: spec.vcpus,
                 ram_mib: spec.ram_mib,
                 rootfs_gb: spec.rootfs_gb,
-                egress: spec.egress,
+                egress: sandbox.egress(),
             },
             terms: SavedTerms {
                 timeout_seconds: title.terms.timeout_seconds,

@@ -15,6 +15,7 @@ mod headroom;
 mod importing;
 mod keeping;
 mod marks;
+mod network;
 mod registry;
 mod resuming;
 mod room;
@@ -45,6 +46,7 @@ use crate::happenings::{Happening, Happenings};
 use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
+use crate::network::{Network, Wires};
 use crate::nursery::{Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
 use crate::spaces::Spaces;
@@ -86,6 +88,7 @@ pub struct Host {
     data: DataDir,
     spaces: Arc<Spaces>,
     pub(crate) tools: Tools,
+    pub(crate) network: Network,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
     memory: Arc<MemoryWatch>,
@@ -164,9 +167,15 @@ impl Host {
         let allowed = config.webhooks.allowed(auth.is_open());
         let webhooks = Webhooks::open(store, allowed, config.region.clone());
         let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
+        let wires = Wires::new();
         let tools = Tools {
             spawner,
-            homes: Homes::new(data.vms().to_owned(), roster.clone(), found.next_home()),
+            homes: Homes::new(
+                data.vms().to_owned(),
+                roster.clone(),
+                Arc::clone(&wires),
+                found.next_home(),
+            ),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
@@ -179,6 +188,13 @@ impl Host {
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
         background.spawn(measure_lag(Arc::downgrade(&metrics)));
+        let network = Network::open(
+            wires,
+            config.network.clone(),
+            data.path(),
+            &tools.metrics,
+            &background,
+        );
         let reaper = tools.reaper.clone();
         background.spawn(reaper.work(data.vms().to_owned(), roster, metrics));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
@@ -196,6 +212,7 @@ impl Host {
             data,
             spaces,
             tools,
+            network,
             registry: Mutex::default(),
             activity: Arc::default(),
             scheduler: Scheduler::new(Uptime::default()),
@@ -294,6 +311,8 @@ impl Host {
             pressure: self.memory.is_critical(),
             disk_pressure: !matches!(self.disk.fullness(), Fullness::Well | Fullness::Between),
             doomed_homes: self.tools.homes.doomed(),
+            netd_up: self.network.wires.is_up(),
+            wires: self.network.wires.attached(),
             deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
@@ -399,6 +418,7 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = left();
         }
+        self.network.end().await;
         // Sandboxes that ended just now have told so.
         self.webhooks.close().await;
         self.tenants.close().await;
@@ -439,6 +459,11 @@ fn limit_vms(homes: &Homes) -> Option<String> {
 }
 
 impl Background {
+    #[cfg(test)]
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Runs until it ends by itself or the host stops.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();

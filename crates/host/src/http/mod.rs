@@ -11,6 +11,7 @@ mod browser;
 mod checkpoints;
 mod diff;
 mod documents;
+mod egress;
 mod error;
 mod exec;
 mod exec_body;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
+use egress::Policy;
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Moment, Phase, RunRefused, Use};
 use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ use crate::host::Activity;
 use crate::lifetimes::{Alarm, Uptime};
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
+use crate::network::WireLink;
 use crate::pty::PtySlots;
 use crate::replay::Replay;
 use crate::storage::Template;
@@ -46,7 +48,8 @@ pub(crate) struct Spec {
     pub(crate) vcpus: u8,
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
-    pub(crate) egress: bool,
+    /// What it may reach at its beginning.
+    pub(crate) egress: Policy,
 }
 
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
@@ -87,6 +90,7 @@ pub(crate) struct Beginning {
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    pub(crate) wire: WireLink,
     pub(crate) runs_max: u32,
     pub(crate) replay: Arc<Replay>,
     pub(crate) checkpoints: Arc<Checkpoints>,
@@ -107,6 +111,8 @@ pub(crate) struct Sandbox {
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    /// Its network, and what it may reach: that goes with the VM.
+    pub(crate) wire: WireLink,
     /// What its runs have said. It goes with the VM, whatever that is known as.
     pub(crate) replay: Arc<Replay>,
     /// They go with the id through rollbacks, and with the VM through merges.
@@ -160,6 +166,7 @@ impl Sandbox {
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
+            wire: beginning.wire,
             replay: beginning.replay,
             checkpoints: beginning.checkpoints,
             title: Mutex::new(beginning.title),
@@ -391,7 +398,7 @@ impl Sandbox {
                 Use::Until(last) => shown(last),
             }),
             persistent: terms.persistent,
-            egress: self.spec.egress,
+            egress: self.egress(),
             vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
@@ -404,6 +411,7 @@ impl Sandbox {
                 _ => None,
             },
             stats: None,
+            network: None,
             usage: None,
         }
     }

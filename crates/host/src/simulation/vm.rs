@@ -284,7 +284,9 @@ impl Vm {
                         runs: config.run,
                     };
                     drop((next(), next()));
+                    let wire = next();
                     let child = self.simulation.start(self.pid, Origin::Cloned(Box::new(clone)));
+                    self.simulation.wires.lock().unwrap().insert(child.pid, wire);
                     self.simulation.seen.clones.fetch_add(1, Ordering::SeqCst);
                     pids.push(child.pid);
                 }
@@ -296,6 +298,13 @@ impl Vm {
                     error: faults.fewer.then(|| "no more processes".to_owned()),
                     paused_us: 1000,
                 })
+            }
+            Command::Wire => {
+                let mut given = std::mem::take(&mut machine.descriptors);
+                assert_eq!(given.len(), 1);
+                let wire = given.pop().unwrap();
+                self.simulation.wires.lock().unwrap().insert(self.pid, wire);
+                Outcome::Done
             }
             Command::Freeze(config) => return self.freeze(config, machine),
             Command::Start(_) | Command::Restore(_) | Command::Thaw(_) => {
@@ -426,6 +435,12 @@ fn stats(running: bool) -> Stats {
         vsock_rx_bytes: 6,
         vsock_tx_bytes: 7,
         vsock_connections: 8,
+        net_rx_packets: 10,
+        net_rx_bytes: 11,
+        net_rx_dropped: 12,
+        net_tx_packets: 13,
+        net_tx_bytes: 14,
+        net_tx_dropped: 15,
         vcpu_exits: 9,
     }
 }

@@ -250,7 +250,7 @@ mod tests {
                 vcpus: 1,
                 ram_mib: 512,
                 rootfs_gb: 1,
-                egress: true,
+                egress: egress::Policy::Open,
             },
             terms: SavedTerms {
                 timeout_seconds: None,

@@ -19,7 +19,7 @@ fn meta() -> Meta {
             vcpus: 2,
             ram_mib: 1024,
             rootfs_gb: 4,
-            egress: true,
+            egress: egress::Policy::Open,
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),

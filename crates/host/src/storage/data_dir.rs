@@ -14,6 +14,7 @@ use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 /// Holds the lock for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
+    path: PathBuf,
     vms: PathBuf,
     snapshots: PathBuf,
     spaces: PathBuf,
@@ -64,11 +65,17 @@ impl DataDir {
             snapshots,
             spaces: path.join("spaces"),
             database: path.join("podflare.db"),
+            path,
             _lock: lock,
         })
     }
 
     /// Where the directories of VMs are.
+    /// Its real path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn vms(&self) -> &Path {
         &self.vms
     }

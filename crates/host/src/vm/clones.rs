@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::timeout;
-use vmm_proto::{CLONES_MAX, CloneConfig};
+use vmm_proto::{CLONES_MAX, CloneConfig, DESCRIPTORS_PER_CLONE};
 
 use super::control::{Control, ControlError};
 use super::homes::{Furnished, Home, Homes};
 use super::process::{Process, VmmSpawner};
 use super::{CONSOLE_BYTES_MAX, Vm};
+use crate::network::WireLink;
 
 /// How long a VM may take to make its clones. 32 took well below a second in emulation.
 const CLONE_BOUND: Duration = Duration::from_secs(10);
@@ -27,6 +28,17 @@ pub(crate) struct Order {
     pub(crate) count: u8,
     /// Whether they run as soon as they are built.
     pub(crate) run: bool,
+}
+
+/// What the network is to make of clones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reach<'a> {
+    /// They belong to nobody yet, and reach nothing.
+    Nothing,
+    /// They reach what the VM with this wire does, whose guest theirs take themselves for.
+    Of(&'a WireLink),
+    /// They never run.
+    Unneeded,
 }
 
 /// Clones of one VM, all made at once. Nobody has spoken to them yet.
@@ -61,7 +73,7 @@ impl CloneError {
 pub(crate) async fn clone_vm(
     control: &mut Control,
     parent: u32,
-    order: Order,
+    (order, reach): (Order, Reach<'_>),
     homes: &Arc<Homes>,
     spawner: &dyn VmmSpawner,
 ) -> Result<Brood, CloneError> {
@@ -95,6 +107,11 @@ pub(crate) async fn clone_vm(
         let process = Process::new(process, homes.roster());
         // It is its parent's child, and the kernel has said so.
         home.admit(pid);
+        match (home.wire(), reach) {
+            (Some(wire), Reach::Nothing) => wire.begin(None),
+            (Some(wire), Reach::Of(parent)) => wire.begin(Some(parent)),
+            (_, Reach::Unneeded) | (None, _) => {}
+        }
         let control = Control::connect_now(&home.files.control_socket())
             .await
             .map_err(CloneError::Reach)?;
@@ -117,11 +134,12 @@ pub(crate) async fn clone_vm(
     })
 }
 
-fn descriptors_of(furnished: &Furnished) -> [BorrowedFd<'_>; 4] {
+fn descriptors_of(furnished: &Furnished) -> [BorrowedFd<'_>; DESCRIPTORS_PER_CLONE] {
     [
         furnished.control.as_fd(),
         furnished.vsock.as_fd(),
         furnished.layer.as_fd(),
         furnished.console.as_fd(),
+        furnished.wire.as_fd(),
     ]
 }

@@ -121,6 +121,22 @@ struct Running {
     name: ProcessName,
 }
 
+/// Answers for a program that this daemon has just started, in a process group of its own.
+pub(crate) fn spawned(child: Child) -> Box<dyn VmmProcess> {
+    let pid = child.id().unwrap_or_default();
+    let started = kernel::started(pid).unwrap_or_default();
+    let name = ProcessName { pid, started };
+    Box::new(Running { child, name })
+}
+
+/// Takes charge of a program that was started with this option, whoever has started it.
+pub(crate) fn adopt_program(option: &str, value: &Path) -> Option<Box<dyn VmmProcess>> {
+    let pid = kernel::programs(option, value).into_iter().next()?;
+    let started = kernel::started(pid)?;
+    let watched = Watched::named(ProcessName { pid, started }).ok()?;
+    Some(Box::new(watched))
+}
+
 impl Process {
     pub(crate) fn new(inner: Box<dyn VmmProcess>, roster: &Roster) -> Self {
         let ticket = roster.add_pid(inner.name().pid);
@@ -180,12 +196,10 @@ impl VmmSpawner for VmmProgram {
             .process_group(0)
             .spawn()?;
         let pid = child.id().unwrap_or_default();
-        let started = kernel::started(pid).unwrap_or_default();
         if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
             tracing::debug!(pid, %error, "cannot offer a VM process to the kernel for when memory runs out");
         }
-        let name = ProcessName { pid, started };
-        Ok(Box::new(Running { child, name }))
+        Ok(spawned(child))
     }
 
     fn program(&self) -> Option<PathBuf> {

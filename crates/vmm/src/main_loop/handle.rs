@@ -217,8 +217,8 @@ fn restored(result: Result<(), RestoreError>) -> Response {
 
 fn rewire(session: &Session, files: Vec<OwnedFd>) -> Result<(), String> {
     let came = files.len();
-    let [wire] = <[OwnedFd; 1]>::try_from(files)
-        .map_err(|_| format!("{came} descriptors came instead of one"))?;
+    let [wire] =
+        <[OwnedFd; 1]>::try_from(files).map_err(|_| format!("{came} descriptors came instead of one"))?;
     net::check(&wire).map_err(|error| ErrorChain(&error).to_string())?;
     session.rewire(wire);
     Ok(())

@@ -228,7 +228,10 @@ fn net_step(driver: &mut Driver, ends: &mut Vec<OwnedFd>, address: u64, step: &[
             let cut = len.min(usize::from(c));
             driver.submit(
                 TX,
-                &[Buffer::readable(address, cut), Buffer::readable(address, len - cut)],
+                &[
+                    Buffer::readable(address, cut),
+                    Buffer::readable(address, len - cut),
+                ],
             );
         }
         (2..=3, _) => {

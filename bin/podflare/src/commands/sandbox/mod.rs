@@ -4,6 +4,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod checkpoints;
 pub(crate) mod create;
 pub(crate) mod diff;
+pub(crate) mod egress;
 pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod fork;
@@ -16,6 +17,7 @@ pub(crate) mod rollback;
 pub(crate) mod set;
 pub(crate) mod tree;
 
+use ::egress::Policy;
 use api::CreateRequest;
 use clap::Subcommand;
 
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Set(set::Args),
     Extend(extend::Args),
+    Egress(egress::Args),
     Fork(fork::Args),
     Freeze(freeze::Args),
     Merge(merge::Args),
@@ -55,6 +58,11 @@ pub(crate) struct ShapeArgs {
     /// Memory of the sandbox, in MiB [default: the host's]
     #[arg(long, value_name = "MIB")]
     ram_mib: Option<u32>,
+
+    /// What it may reach: `on` is everything public, `off` nothing, `allow=RULE,…;deny=RULE,…` only what rules
+    /// allow [default: on]
+    #[arg(long, value_name = "REACH", value_parser = crate::reach::policy)]
+    egress: Option<Policy>,
 }
 
 impl ShapeArgs {
@@ -62,6 +70,7 @@ impl ShapeArgs {
         CreateRequest {
             template: self.template,
             ram_mib: self.ram_mib,
+            egress: self.egress.unwrap_or_default(),
             ..CreateRequest::default()
         }
     }
@@ -77,6 +86,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Freeze(args) => freeze::run(context, args),
         Command::Set(args) => set::run(context, args),
         Command::Extend(args) => extend::run(context, args),
+        Command::Egress(args) => egress::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),

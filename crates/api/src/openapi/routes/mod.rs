@@ -4,6 +4,7 @@ mod admin;
 mod admin_keys;
 mod checkpoints;
 mod documents;
+mod egress;
 mod execs;
 mod files;
 mod forks;
@@ -43,6 +44,7 @@ pub(super) const TAGS: [(&str, &str); 12] = [
 pub fn operations() -> Vec<Operation> {
     [
         sandboxes::operations(),
+        egress::operations(),
         execs::operations(),
         ptys::operations(),
         files::operations(),

@@ -24,7 +24,7 @@ fn manifest(lengths: Lengths) -> Manifest {
             vcpus: 2,
             ram_mib: 1024,
             rootfs_gb: 4,
-            egress: true,
+            egress: egress::Policy::Open,
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),

@@ -18,7 +18,9 @@ pub(super) struct Desk<'m> {
 pub(super) enum Placed {
     Whole,
     /// The driver has not offered enough buffers yet, just this many since set-up.
-    NoBuffers { available: u16 },
+    NoBuffers {
+        available: u16,
+    },
     /// It will never fit into what the driver offers.
     Never,
 }

@@ -145,11 +145,7 @@ impl Machine {
 
     /// The machine goes on from files.
     fn restore(&mut self) {
-        let (transport, state) = self
-            .driver
-            .device
-            .save(&tempfile::tempfile().unwrap())
-            .unwrap();
+        let (transport, state) = self.driver.device.save(&tempfile::tempfile().unwrap()).unwrap();
         let DeviceState::Net(state) = state else {
             panic!("{state:?}")
         };
@@ -523,7 +519,10 @@ impl Expected {
     /// A frame has come: those before it that may be lost are.
     fn came(&mut self, frame: &[u8]) {
         let expected = self.frames.pop_front();
-        assert!(expected.is_some_and(|expected| expected == frame), "another frame");
+        assert!(
+            expected.is_some_and(|expected| expected == frame),
+            "another frame"
+        );
     }
 }
 
