@@ -4,6 +4,7 @@
 //! machine turned off, which its monitor reports.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -60,11 +61,12 @@ pub(crate) fn run() -> ExitCode {
 fn begin() -> Result<Arc<Services>, MachineError> {
     init::boot().map_err(MachineError::Boot)?;
     let template = template::read().map_err(MachineError::Template)?;
-    let config = Config {
+    let mut config = Config {
         imports: template.imports,
         warm_up: template.warm_up,
         ..Config::guest()
     };
+    config.environment.extend(init::environment(Path::new("/")));
     let system = Guest::new().map_err(MachineError::Identity)?;
     let services = Services::start(config, system, Reaping::Everything).map_err(MachineError::Services)?;
     let listener =

@@ -8,7 +8,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+};
 use thiserror::Error;
 use vmm_proto::{CLONES_MAX, CloneConfig, DESCRIPTORS_PER_CLONE};
 
@@ -56,6 +58,7 @@ impl CloneArguments {
             files.push(make(&dir.join("vsock.sock"), |path| UnixListener::bind(path))?.into());
             files.push(file(&dir.join("disk.layer"))?);
             files.push(file(&dir.join("console.log"))?);
+            files.push(dead_wire(&dir)?);
         }
         Ok(files)
     }
@@ -75,6 +78,15 @@ pub(crate) fn send(stream: &UnixStream, bytes: &[u8], files: &[OwnedFd]) -> io::
         &mut ancillary,
         SendFlags::empty(),
     )?)
+}
+
+/// A wire with nobody at its other end.
+fn dead_wire(dir: &Path) -> Result<OwnedFd, CloneError> {
+    let flags = SocketFlags::CLOEXEC;
+    make(dir, |_| {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok(pair.0)
+    })
 }
 
 fn file(path: &Path) -> Result<OwnedFd, CloneError> {

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use image::{
-    BuildOptions, DEFAULT_ROOTFS_GIB, ImageError, ImageStore, Kernel, MirrorSetting, Progress, Rootfs,
-    RootfsRequest, Template, TemplateError,
+    BuildOptions, DEFAULT_ROOTFS_GIB, GuestInitrd, ImageError, ImageStore, Kernel, MirrorSetting, Progress,
+    Rootfs, RootfsRequest, Template, TemplateError,
 };
 use pod_types::ErrorChain;
 use serde::{Deserialize, Serialize};
@@ -56,9 +56,11 @@ impl Artifacts {
         let store = open_store(request.directories)?;
         let kernel = store.kernel(&options).map_err(build_failure)?;
         let rootfs = build_rootfs(&store, request.templates, request.ca_certificates, &options)?;
-        let guest_initrd = store
-            .guest_initrd(&kernel, &request.binaries.agent)
-            .map_err(build_failure)?;
+        let parts = GuestInitrd {
+            agent: &request.binaries.agent,
+            authority: None,
+        };
+        let guest_initrd = store.guest_initrd(&kernel, parts).map_err(build_failure)?;
         let identities = [kernel.identity()]
             .into_iter()
             .chain(rootfs.iter().map(Rootfs::identity));

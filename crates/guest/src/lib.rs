@@ -12,7 +12,7 @@
 //! together, so nothing is handed from thread to thread on the way of a byte. Synchronous throughout: PID 1 in a
 //! clone touches as little memory as it can.
 //!
-//! This crate must not know HTTP, KVM or anything of the host beyond `agent-proto`.
+//! This crate must not know HTTP, KVM or anything of the host beyond `agent-proto`, and who is who on a wire.
 #![deny(unsafe_code)] // One expectation, in `syscall`.
 
 mod serve;

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use image::{
-    BuildOptions, DEFAULT_ROOTFS_GIB, ImageStore, MirrorSetting, Progress, RootfsRequest, Template,
-    guest_initrd, software_host_modules, state_disk,
+    BuildOptions, DEFAULT_ROOTFS_GIB, GuestInitrd, ImageStore, MirrorSetting, Progress, RootfsRequest,
+    Template, guest_initrd, software_host_modules, state_disk,
 };
 use pod_types::ErrorChain;
 
@@ -97,9 +97,13 @@ fn build() -> Result<(), Box<dyn Error>> {
     println!("state disk: {}", state.display());
     if let Some(agent) = agent {
         let started = Instant::now();
-        let bytes = guest_initrd(&kernel, &agent)?.len();
+        let parts = GuestInitrd {
+            agent: &agent,
+            authority: None,
+        };
+        let bytes = guest_initrd(&kernel, parts)?.len();
         println!("guest initrd: {bytes} bytes in {:?}", started.elapsed());
-        println!("guest initrd: {}", store.guest_initrd(&kernel, &agent)?.display());
+        println!("guest initrd: {}", store.guest_initrd(&kernel, parts)?.display());
     }
     println!("done in {:?}", progress.0.elapsed());
     Ok(())

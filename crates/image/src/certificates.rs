@@ -54,7 +54,7 @@ fn read(path: &Path) -> Result<Vec<String>, ImageError> {
 }
 
 /// The certificates in a PEM text; what stands between them (RFC 7468 allows explanations) is dropped.
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let bodies = text.split(BEGIN).skip(1).filter_map(|part| part.split_once(END));
     bodies
         .map(|(body, _)| {

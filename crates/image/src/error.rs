@@ -63,6 +63,8 @@ pub enum ImageError {
     Tree(#[source] CommandError),
     #[error("no certificate in {}", path.display())]
     NoCertificate { path: PathBuf },
+    #[error("the authority that guests are to trust is {count} certificates instead of one")]
+    Authority { count: usize },
     #[error("cannot {what} {}", path.display())]
     File {
         what: &'static str,

@@ -35,7 +35,7 @@ pub use command::CommandError;
 pub use cpio::{CpioArchive, CpioError};
 pub use disks::state_disk;
 pub use error::{BuildOptions, ImageError};
-pub use initrd::{SOFTWARE_HOST_MODULES, guest_initrd, software_host_modules};
+pub use initrd::{GuestInitrd, SOFTWARE_HOST_MODULES, guest_initrd, software_host_modules};
 pub use kernel::Kernel;
 pub use mirror::{MirrorError, MirrorSetting};
 pub use modules::{Module, ModuleError};

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::FromRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -214,4 +214,32 @@ fn its_directory_is_all_it_sees() {
     });
     assert_ne!(said, "done");
     assert!(Path::new("/etc").exists());
+}
+
+#[test]
+fn frames_still_move_on_a_wire() {
+    let mut ends = [0; 2];
+    // SAFETY: an array of two, as socketpair(2) wants it.
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, ends.as_mut_ptr()) };
+    assert_eq!(made, 0);
+    // SAFETY: the pair's own descriptors, given away once each.
+    let [wire, end] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let said = confined(|to| {
+        let tried = || {
+            vmm::virtio::net::check(&wire).map_err(io::Error::other)?;
+            let mut frame = [7_u8; 60];
+            let scatter = vmm::virtio::Scatter::from(&mut frame[..]);
+            scatter.send(wire.as_fd())?;
+            scatter.receive(end.as_fd())?;
+            scatter.send(end.as_fd())?;
+            let mut received = [0; 60];
+            let bytes = received.as_mut_ptr().cast();
+            // SAFETY: a buffer of that length, alive.
+            let got =
+                unsafe { libc::recv(wire.as_raw_fd(), bytes, 60, libc::MSG_DONTWAIT | libc::MSG_TRUNC) };
+            last(got as i64)
+        };
+        tell(to, tried());
+    });
+    assert_eq!(said, "done");
 }

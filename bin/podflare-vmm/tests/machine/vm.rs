@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
 use std::time::{Duration, Instant};
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+};
 use vmm_proto::{
     CloneConfig, CloneReport, Command, ConsoleConfig, DiskConfig, FromVmm, Outcome, Request, RestoreConfig,
     Stats, VERSION, VmConfig, VsockConfig,
@@ -191,6 +193,7 @@ impl Vm {
             files.push(UnixListener::bind(dir.join("vsock.sock")).unwrap().into());
             files.push(file(&dir.join("disk.layer")));
             files.push(file(&dir.join("console.log")));
+            files.push(dead_wire());
         }
         let config = CloneConfig {
             count,
@@ -305,6 +308,14 @@ fn connect(path: &Path) -> UnixStream {
 fn file(path: &Path) -> OwnedFd {
     let options = File::options().read(true).write(true).create_new(true).open(path);
     options.unwrap().into()
+}
+
+/// A wire with nobody at its other end.
+fn dead_wire() -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .unwrap()
+        .0
 }
 
 fn vsock(dir: &Path) -> VsockConfig {

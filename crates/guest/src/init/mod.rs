@@ -2,26 +2,30 @@
 //!
 //! ```text
 //! initrd: /proc /sys /dev ─► modules ─► wait for /dev/vda ─► mount it ─► empty the initrd, move into it
-//! root:   /dev/pts /dev/shm /run cgroup2 ─► limits ─► loopback ─► (services) ─► grow the file system
+//! root:   /dev/pts /dev/shm /run cgroup2 ─► limits ─► network ─► certificates ─► (services) ─► grow the file system
 //! ```
 //!
 //! PID 1 is safe from what root in the guest does: the kernel delivers it no signal that it does not handle, and
 //! neither kills nor considers it when memory runs out, so it needs no `oom_score_adj`, which its children would
 //! inherit. Its descriptors are all close-on-exec.
 
+mod certificates;
 mod console;
-mod loopback;
 mod modules;
 mod mounts;
+mod netlink;
+mod network;
 mod power;
 mod root;
 
 use std::io;
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::sethostname;
 use thiserror::Error;
 
+pub use certificates::environment;
 pub use console::say;
 pub use power::{power_off, stop_everything};
 pub use root::grow_root;
@@ -53,6 +57,12 @@ pub enum BootError {
     Hostname(#[source] io::Error),
     #[error("cannot bring the loopback interface up")]
     Loopback(#[source] io::Error),
+    #[error("cannot set up the network interface")]
+    Network(#[source] io::Error),
+    #[error("cannot name the resolver")]
+    Resolver(#[source] io::Error),
+    #[error("cannot trust the host's certification authority")]
+    Authority(#[source] io::Error),
 }
 
 /// Makes the machine ready for the services.
@@ -62,9 +72,16 @@ pub enum BootError {
 pub fn boot() -> Result<(), BootError> {
     mounts::early()?;
     modules::load_listed()?;
+    // The initrd goes when the root file system comes.
+    let authority = certificates::brought().map_err(BootError::Authority)?;
     root::enter()?;
     mounts::late()?;
     sethostname(FIRST_HOSTNAME.as_bytes()).map_err(|error| BootError::Hostname(error.into()))?;
     setrlimit(Resource::Nofile, OPEN_FILES).map_err(|error| BootError::Limits(error.into()))?;
-    loopback::up().map_err(BootError::Loopback)
+    network::loopback().map_err(BootError::Loopback)?;
+    network::up().map_err(BootError::Network)?;
+    network::resolver().map_err(BootError::Resolver)?;
+    authority.map_or(Ok(()), |pem| {
+        certificates::install(Path::new("/"), &pem).map_err(BootError::Authority)
+    })
 }

@@ -121,8 +121,11 @@ impl MainLoop {
                     Err(error) => refuse(&ErrorChain(&error).to_string()),
                 }
             }
-            (Command::Wire, Some(session)) => match rewire(session, files) {
-                Ok(()) => Response::Now(Outcome::Done),
+            (Command::Wire, Some(session)) => match wire_of(files) {
+                Ok(wire) => {
+                    session.rewire(wire);
+                    Response::Now(Outcome::Done)
+                }
                 Err(why) => refuse(&why),
             },
             (Command::Pause, Some(session)) => Response::Actions(session.pause(waiter)),
@@ -215,13 +218,13 @@ fn restored(result: Result<(), RestoreError>) -> Response {
     }
 }
 
-fn rewire(session: &Session, files: Vec<OwnedFd>) -> Result<(), String> {
+/// The wire that came with a request, if one did and it is one.
+pub(super) fn wire_of(files: Vec<OwnedFd>) -> Result<OwnedFd, String> {
     let came = files.len();
     let [wire] =
         <[OwnedFd; 1]>::try_from(files).map_err(|_| format!("{came} descriptors came instead of one"))?;
     net::check(&wire).map_err(|error| ErrorChain(&error).to_string())?;
-    session.rewire(wire);
-    Ok(())
+    Ok(wire)
 }
 
 fn refuse(why: &str) -> Response {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use vmm_proto::{Command, ConsoleConfig, DiskConfig, Outcome, Reply, Request, Stats, VmState, VsockConfig};
 
 use super::*;
+use crate::virtio::net;
 
 /// A process under test; its main loop runs on a thread.
 struct Process {
@@ -119,6 +120,7 @@ fn a_process_without_a_vm_answers_and_can_be_stopped() {
         })
     ));
     assert!(matches!(second.ask(Command::Pause), Outcome::Failed(_)));
+    assert!(matches!(second.ask(Command::Wire), Outcome::Failed(_)));
     assert_eq!(first.ask(Command::Stop), Outcome::Done);
     for daemon in [&mut first, &mut second] {
         let ended = daemon.receive();
@@ -144,6 +146,29 @@ fn a_vm_that_cannot_be_built_is_refused_and_the_process_lives_on() {
     }
     assert_eq!(daemon.ask(Command::Stop), Outcome::Done);
     process.thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_wire_is_one_socket_of_messages() {
+    let (wire, _end) = net::pair().unwrap();
+    handle::wire_of(vec![wire]).unwrap();
+    let came: Vec<_> = vec![
+        vec![],
+        vec![UnixStream::pair().unwrap().0.into()],
+        vec![net::pair().unwrap().0, net::pair().unwrap().0],
+    ];
+    let refused: Vec<_> = came
+        .into_iter()
+        .map(|files| handle::wire_of(files).unwrap_err())
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            "0 descriptors came instead of one",
+            "the descriptor is not a Unix socket of messages in sequence",
+            "2 descriptors came instead of one",
+        ]
+    );
 }
 
 #[test]

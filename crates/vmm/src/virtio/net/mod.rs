@@ -17,10 +17,10 @@
 //! A frame to the host takes one system call, straight from guest memory, and each burst one notification. One from the
 //! host takes two copies, for it is read before it is known how many of the guest's buffers it needs. Interrupts cost
 //! the guest two trapped register accesses; used transmit buffers, which no driver waits for as long as they are few and
-//! small, are given back with the next frame that is received, or when [`PATIENCE`] has passed. No frame takes memory of
+//! small, are given back with the next frame that is received, or when [`held::PATIENCE`] has passed. No frame takes memory of
 //! its own.
 
-mod constants;
+mod held;
 mod place;
 mod wire;
 
@@ -29,9 +29,10 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_manager::EventSet;
+use net_proto::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, GUEST_MAC, MTU};
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
@@ -41,7 +42,7 @@ use virtio_bindings::virtio_net::{
 
 use super::device::{DeviceError, DeviceEvent, DeviceState, Host, OwnFiles, Progress, Rings, VirtioDevice};
 use super::ring::Chain;
-use constants::{FRAME_BYTES_MAX, GUEST_MAC, MTU};
+use held::Held;
 use place::{Desk, Placed, place};
 use wire::{READABLE, Received, Sent, WRITABLE, Wire};
 
@@ -50,9 +51,6 @@ pub use wire::{WireError, check};
 /// Before each frame in a buffer; virtio 1.2 section 5.1.6.
 const HEADER_BYTES: usize = 12;
 
-/// Two addresses and a type: less is no frame.
-const FRAME_BYTES_MIN: usize = 14;
-
 /// Room for twenty of the longest frames in buffers of the size Linux begins with.
 const QUEUE_SIZE: u16 = 256;
 const RX: usize = 0;
@@ -60,16 +58,6 @@ const TX: usize = 1;
 
 /// Frames moved in one direction before other devices get their turn: half a mebibyte.
 const BATCH_MAX: usize = 32;
-
-/// The part of the transmit ring that is held back at most: a quarter, so that no driver waits for it.
-const HELD_PART: u16 = 4;
-
-/// Bytes held back at most. Linux lets a TCP connection have no more than about a millisecond's worth of bytes in a
-/// device, or two packets; so the buffers of large ones go back at once.
-const HELD_BYTES_MAX: usize = 8 * 1024;
-
-/// How long a used transmit buffer may be held back. An acknowledgement from this host takes less.
-const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What the device has done so far. Read by any thread.
 #[derive(Debug, Default)]
@@ -103,16 +91,6 @@ pub struct Net {
     /// Receive buffers of one frame, while it is put there.
     filled: Vec<(u16, u32)>,
     held: Held,
-}
-
-/// Transmit buffers that are done with but not given back.
-#[derive(Debug, Default)]
-struct Held {
-    heads: Vec<u16>,
-    descriptors: u16,
-    bytes: usize,
-    /// When they go back in any case.
-    until: Option<Instant>,
 }
 
 /// The device in a snapshot. It has no wire there.
@@ -196,7 +174,7 @@ impl Net {
             });
         }
         frame.skip(HEADER_BYTES);
-        let sent = if (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&frame.len()) {
+        let sent = if (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame.len()) {
             self.wire.send(frame)
         } else {
             Sent::Dropped
@@ -224,6 +202,8 @@ impl Net {
             0
         };
         let Some(mut ring) = rings.ring(RX) else {
+            // Nobody will take what the wire would go on to tell of.
+            self.starved = true;
             return Ok(());
         };
         let mut desk = Desk::default();
@@ -263,7 +243,7 @@ impl Net {
         // Bounded, as frames that are dropped count like others.
         for _ in 0..BATCH_MAX {
             match self.wire.receive(&mut self.buffer[HEADER_BYTES..]) {
-                Received::Frame(len) if len >= FRAME_BYTES_MIN => return Some(len),
+                Received::Frame(len) if len >= FRAME_HEADER_BYTES => return Some(len),
                 Received::Frame(_) | Received::TooLong => count(&self.counters.rx_dropped),
                 Received::Nothing => return None,
                 Received::End => {
@@ -302,38 +282,6 @@ impl Net {
 impl Default for Net {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Held {
-    fn add(&mut self, chain: &Chain<'_>) {
-        self.heads.push(chain.head);
-        self.descriptors = self.descriptors.saturating_add(chain.descriptors);
-        self.bytes = self.bytes.saturating_add(chain.readable.len());
-        self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
-    }
-
-    /// Gives the buffers back when the guest is interrupted anyway, or it is time.
-    fn give_back(&mut self, rings: &mut Rings<'_>, interrupting: bool) -> Result<(), DeviceError> {
-        let Some(mut ring) = rings.ring(TX) else {
-            return Ok(());
-        };
-        let due = self.until.is_some_and(|until| Instant::now() >= until);
-        let large = self.bytes > HELD_BYTES_MAX || self.descriptors >= ring.size() / HELD_PART;
-        if interrupting || due || large {
-            for head in self.heads.drain(..) {
-                ring.push_used(head, 0)?;
-            }
-            self.clear();
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.heads.clear();
-        self.descriptors = 0;
-        self.bytes = 0;
-        self.until = None;
     }
 }
 
@@ -475,7 +423,7 @@ impl NetCounters {
 
 /// Both ends of a wire.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let flags = SocketFlags::CLOEXEC;
     Ok(socketpair(

@@ -1,11 +1,14 @@
 //! Frames between a guest and its wire.
 
+mod steps;
+mod wires;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_manager::{EventManager, SubscriberOps as _};
-use proptest::prelude::*;
+use net_proto::{FRAME_BYTES_MAX, GUEST_MAC, MTU};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -21,7 +24,6 @@ const RX: usize = 0;
 const TX: usize = 1;
 const HEADER_BYTES: usize = 12;
 const MRG_RXBUF: u64 = 1 << 15;
-const FRAME_BYTES_MAX: usize = 14 + 16384;
 
 /// Where received frames go, one place for each descriptor, and where sent ones come from.
 const RX_AT: u64 = DATA;
@@ -198,8 +200,8 @@ fn the_configuration_names_address_and_packet_size() {
     let machine = Machine::new();
     let mut config = [0xff; 14];
     machine.driver.device.read(0x100, &mut config);
-    assert_eq!(config[..6], [0x02, 0x70, 0x6f, 0x64, 0x00, 0x02]);
-    assert_eq!(u16::from_le_bytes([config[10], config[11]]), 16384);
+    assert_eq!(config[..6], GUEST_MAC);
+    assert_eq!(u16::from_le_bytes([config[10], config[11]]), MTU);
     assert_eq!(config[12..], [0, 0]);
 }
 
@@ -380,43 +382,6 @@ fn a_full_wire_holds_the_guest_up_and_loses_nothing() {
 }
 
 #[test]
-fn a_wire_whose_other_end_is_gone_takes_everything_and_can_be_replaced() {
-    let mut machine = Machine::new();
-    machine.end = pair().unwrap().1;
-    machine.serve();
-    machine.offer(2000);
-    for _ in 0..20 {
-        machine.transmit(&frame(9000, 1));
-        while machine.driver.poll(TX).is_some() {}
-    }
-    assert_eq!(read(&machine.counters.tx_dropped), 20);
-    machine.rewire();
-    machine.transmit(&frame(60, 2));
-    assert!(machine.taken().unwrap() == frame(60, 2));
-    give(&machine.end, &frame(60, 3));
-    machine.serve();
-    assert!(machine.received().unwrap() == frame(60, 3));
-}
-
-#[test]
-fn a_full_wire_that_ends_lets_the_guest_go_on() {
-    let mut machine = Machine::new();
-    for _ in 0..QUEUE_SIZE / 2 {
-        machine.put(&frame(16_000, 1), HEADER_BYTES);
-    }
-    machine.driver.notify(TX);
-    machine.serve();
-    let sent = read(&machine.counters.tx_packets);
-    assert!(sent < u64::from(QUEUE_SIZE / 2), "the wire never got full");
-    machine.end = pair().unwrap().1;
-    machine.serve();
-    assert_eq!(
-        sent + read(&machine.counters.tx_dropped),
-        u64::from(QUEUE_SIZE / 2)
-    );
-}
-
-#[test]
 fn short_frames_interrupt_the_guest_only_with_an_answer_or_after_a_while() {
     let mut machine = Machine::new();
     machine.offer(2000);
@@ -437,187 +402,4 @@ fn short_frames_interrupt_the_guest_only_with_an_answer_or_after_a_while() {
     assert_eq!(machine.driver.device.due(), None);
     machine.transmit(&frame(9000, 4));
     assert!(machine.driver.poll(TX).is_some(), "a large one goes back at once");
-}
-
-#[test]
-fn a_clone_has_its_own_wire_and_no_frame_of_its_parents() {
-    let mut machine = Machine::new();
-    give(&machine.end, &frame(3000, 1));
-    machine.offer(1000);
-    let parents = std::mem::replace(&mut machine.end, pair().unwrap().1);
-    machine.become_clone();
-    machine.transmit(&frame(60, 2));
-    assert!(machine.taken().unwrap() == frame(60, 2));
-    assert_eq!(take(&parents), None);
-    give(&machine.end, &frame(500, 3));
-    machine.serve();
-    assert!(machine.received().unwrap() == frame(500, 3));
-}
-
-#[test]
-fn a_wire_that_was_to_be_used_is_not_the_clones() {
-    let mut machine = Machine::new();
-    let (wire, end) = pair().unwrap();
-    machine.driver.device.replace(&mut files(wire));
-    machine.become_clone();
-    machine.transmit(&frame(60, 1));
-    assert!(machine.taken().is_some());
-    assert!(matches!(
-        recv(&end, &mut [0; 10][..], RecvFlags::DONTWAIT),
-        Ok((_, 0))
-    ));
-}
-
-#[test]
-fn a_wire_is_left_alone_while_no_driver_is_there() {
-    let mut machine = Machine::new();
-    machine.driver.set_status(0);
-    give(&machine.end, &frame(60, 1));
-    machine.serve();
-    assert_eq!(machine.events.run_with_timeout(0).unwrap(), 0, "nothing spins");
-    machine.driver.start();
-    machine.rx_next = 0;
-    machine.offer(2000);
-    assert!(machine.received().unwrap() == frame(60, 1));
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Transmit { lens: Vec<usize>, told: bool },
-    Receive { len: usize },
-    Offer { lens: Vec<usize> },
-    Read,
-    Clone,
-    Restore,
-    Rewire,
-    Wait,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let len = || prop_oneof![14..200_usize, 14..=FRAME_BYTES_MAX];
-    let buffers = proptest::collection::vec(12..6000_usize, 1..6);
-    prop_oneof![
-        4 => (proptest::collection::vec(len(), 1..4), any::<bool>())
-            .prop_map(|(lens, told)| Step::Transmit { lens, told }),
-        4 => len().prop_map(|len| Step::Receive { len }),
-        4 => buffers.prop_map(|lens| Step::Offer { lens }),
-        4 => Just(Step::Read),
-        1 => Just(Step::Clone),
-        1 => Just(Step::Restore),
-        1 => Just(Step::Rewire),
-        2 => Just(Step::Wait),
-    ]
-}
-
-/// Frames of one direction: which must come, in order. Those of another wire may come or not.
-#[derive(Default)]
-struct Expected {
-    frames: std::collections::VecDeque<Vec<u8>>,
-}
-
-impl Expected {
-    /// A frame has come: those before it that may be lost are.
-    fn came(&mut self, frame: &[u8]) {
-        let expected = self.frames.pop_front();
-        assert!(
-            expected.is_some_and(|expected| expected == frame),
-            "another frame"
-        );
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
-
-    /// The driver's frames reach whatever wire there is, and those of one wire the driver, each whole and in order,
-    /// however they are cut up and whatever happens to the machine in between.
-    #[test]
-    fn frames_come_whole_and_in_order_through_clones_and_snapshots(
-        steps in proptest::collection::vec(step(), 1..60),
-    ) {
-        let mut machine = Machine::new();
-        let (mut out, mut inward) = (Expected::default(), Expected::default());
-        let (mut seed, mut rx_free, mut tx_free) = (0_u8, QUEUE_SIZE, QUEUE_SIZE);
-        for step in steps {
-            seed = seed.wrapping_add(1);
-            match step {
-                Step::Transmit { lens, told } => {
-                    for len in lens {
-                        if tx_free >= 2 {
-                            tx_free -= 2;
-                            out.frames.push_back(frame(len, seed));
-                            machine.put(&frame(len, seed), HEADER_BYTES + usize::from(seed));
-                        }
-                    }
-                    if told {
-                        machine.driver.notify(TX);
-                    }
-                    machine.serve();
-                }
-                Step::Receive { len } => {
-                    if send(&machine.end, &frame(len, seed), SendFlags::DONTWAIT).is_ok() {
-                        inward.frames.push_back(frame(len, seed));
-                    }
-                    machine.serve();
-                }
-                Step::Offer { lens } => {
-                    for len in lens {
-                        if rx_free > 0 {
-                            rx_free -= 1;
-                            machine.place_rx(len);
-                        }
-                    }
-                    machine.driver.notify(RX);
-                    machine.serve();
-                }
-                Step::Read => {
-                    while let Some(taken) = machine.taken() {
-                        out.came(&taken);
-                        machine.serve();
-                    }
-                    drain(&mut machine, &mut inward, &mut rx_free);
-                }
-                Step::Clone | Step::Restore | Step::Rewire => {
-                    // What was on the old wire, in either direction, is gone, and what the guest has is the guest's.
-                    drain(&mut machine, &mut inward, &mut rx_free);
-                    machine.driver.notify(TX);
-                    machine.serve();
-                    while let Some(taken) = machine.taken() {
-                        out.came(&taken);
-                        machine.serve();
-                    }
-                    prop_assert!(out.frames.is_empty());
-                    inward.frames.clear();
-                    match step {
-                        Step::Clone => machine.become_clone(),
-                        Step::Restore => {
-                            machine.restore();
-                            machine.rewire();
-                        }
-                        _ => machine.rewire(),
-                    }
-                }
-                Step::Wait => {
-                    let soon = std::time::Instant::now() + std::time::Duration::from_secs(1);
-                    machine.driver.device.look(soon);
-                    machine.serve();
-                }
-            }
-            while machine.driver.poll(TX).is_some() {
-                tx_free += 2;
-            }
-        }
-    }
-}
-
-fn drain(machine: &mut Machine, inward: &mut Expected, rx_free: &mut u16) {
-    loop {
-        let before = machine.driver.used(RX);
-        let Some(received) = machine.received() else {
-            break;
-        };
-        *rx_free += machine.driver.used(RX).wrapping_sub(before);
-        inward.came(&received);
-        machine.serve();
-    }
 }
