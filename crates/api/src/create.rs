@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::egress::{self, EgressValue};
 use crate::fields::{Fields, InvalidRequest, Whole};
+use crate::openapi::SecretName;
+use crate::secret::{self, SECRETS_MAX};
 
 /// Least guest memory, in MiB: below it Debian does not boot.
 pub const RAM_MIB_MIN: u32 = 128;
@@ -46,6 +48,10 @@ pub struct CreateRequest {
     /// What the sandbox may reach; everything public when absent. Forks inherit it, and it can be changed at any time.
     #[schemars(with = "Option<EgressValue>")]
     pub egress: Policy,
+    /// Names of secrets that it may use: see `PUT /v1/secrets/{secret}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Option<Vec<SecretName>>", length(max = SECRETS_MAX))]
+    pub secrets: Vec<String>,
 }
 
 impl CreateRequest {
@@ -76,6 +82,7 @@ impl CreateRequest {
             rootfs_gb: small(fields.whole("rootfs_gb", &rootfs)?),
             persistent: fields.flag("persistent")?.unwrap_or(false),
             egress: egress::take(&mut fields)?.unwrap_or_default(),
+            secrets: secret::names(&mut fields)?,
         })
     }
 }
@@ -91,6 +98,7 @@ impl Default for CreateRequest {
             rootfs_gb: None,
             persistent: false,
             egress: Policy::Open,
+            secrets: Vec::new(),
         }
     }
 }

@@ -41,6 +41,8 @@ pub enum ErrorCode {
     DeliveryNotFound,
     /// The tenant, or the host, has as many webhooks as there may be.
     TooManyWebhooks,
+    /// The tenant has as many secrets as there may be.
+    TooManySecrets,
     /// The request comes from a web page of another site.
     ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
@@ -185,6 +187,7 @@ impl ErrorCode {
             | Self::CheckpointLost
             | Self::TenantExists
             | Self::TooManyWebhooks
+            | Self::TooManySecrets
             | Self::PtyExited
             | Self::PtyNotReading => 409,
             Self::PreconditionFailed => 412,

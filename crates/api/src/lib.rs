@@ -27,6 +27,7 @@ mod webhooks;
 
 mod capacity;
 mod sandbox;
+mod secret;
 mod space;
 
 mod error;
@@ -76,6 +77,7 @@ pub use sandbox::{
     CreatedSandbox, SandboxInfo, SandboxList, SandboxNetwork, SandboxState, SandboxStats, SandboxUsage,
     Source,
 };
+pub use secret::{SECRETS_MAX, SecretInfo, SecretList, SecretRequest};
 pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 pub use webhooks::{
     AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,

@@ -73,6 +73,9 @@ pub struct SandboxInfo {
     /// What it may reach.
     #[schemars(with = "EgressValue")]
     pub egress: Policy,
+    /// Names of secrets that it may use; those that were revoked since are nothing to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Process of the VM on its host; absent before it is started and after it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm_pid: Option<u32>,

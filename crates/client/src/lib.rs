@@ -18,6 +18,7 @@ mod lines;
 mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
+mod secrets;
 mod spaces;
 mod transport;
 mod webhooks;

@@ -39,6 +39,7 @@ mod pty;
 mod records;
 mod replay;
 mod sandbox;
+mod secrets;
 mod spaces;
 mod store;
 mod tenants;

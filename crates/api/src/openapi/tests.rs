@@ -13,7 +13,8 @@ use super::{document, operations, parameters};
 use crate::{
     ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, FreezeRequest,
     NewKeyRequest, NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest,
-    ResumeRequest, RollbackRequest, RotateRequest, SetTenantRequest, WebhookChange, WebhookRequest,
+    ResumeRequest, RollbackRequest, RotateRequest, SecretRequest, SetTenantRequest, WebhookChange,
+    WebhookRequest,
 };
 use judge::accepts;
 
@@ -108,7 +109,7 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 20] = [
+const REQUESTS: [Request; 21] = [
     ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
     ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
@@ -127,6 +128,7 @@ const REQUESTS: [Request; 20] = [
     ("RotateRequest", |body| RotateRequest::parse(body).is_ok()),
     ("FreezeRequest", |body| FreezeRequest::parse(body).is_ok()),
     ("ResumeRequest", |body| ResumeRequest::parse(body).is_ok()),
+    ("SecretRequest", |body| SecretRequest::parse(body).is_ok()),
     ("WebhookRequest", |body| WebhookRequest::parse(body).is_ok()),
     ("WebhookChange", |body| WebhookChange::parse(body).is_ok()),
 ];

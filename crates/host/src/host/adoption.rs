@@ -374,6 +374,7 @@ impl Host {
             return Outcome::Ended;
         }
         self.registry().recall(id, parent);
+        self.give_secrets(&sandbox);
         self.carry_on(&sandbox, goes_on);
         let pid = sandbox.vmm_pid();
         tracing::info!(event = events::SANDBOX_ADOPTED, pid, "sandbox taken over");
@@ -388,6 +389,7 @@ impl Host {
             ram_mib: record.spec.ram_mib,
             rootfs_gb: record.spec.rootfs_gb,
             egress: record.spec.egress.clone(),
+            secrets: record.spec.secrets.clone(),
         };
         Some((spec, origin_of(&record.origin)?))
     }

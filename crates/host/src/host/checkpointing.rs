@@ -261,6 +261,7 @@ impl Host {
                 NotAdopted::Overtaken if self.find(id, tenant).is_some() => CheckpointError::Overtaken,
                 NotAdopted::Overtaken => CheckpointError::Unknown,
             })?;
+        self.give_secrets(&new);
         // Only now: a daemon that is killed before this leaves the sandbox as it was.
         new.take_place_of(&old, reserved_mib);
         self.dismiss(&old, EndReason::RolledBack);

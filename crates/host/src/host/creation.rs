@@ -43,6 +43,8 @@ pub(crate) enum CreateRefused {
         asked: u32,
         least: u32,
     },
+    /// The tenant has no secret of this name.
+    UnknownSecret(String),
     /// The tenant was removed a moment ago.
     NoTenant,
     Quota(QuotaRefused),
@@ -62,6 +64,7 @@ impl CreateRefused {
     fn failing(&self) -> Failing {
         match self {
             Self::UnknownTemplate { .. }
+            | Self::UnknownSecret(_)
             | Self::SmallDisk { .. }
             | Self::Quota(_)
             | Self::Turn(_)
@@ -151,7 +154,7 @@ impl Host {
     ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
         let mut marks = Marks::begin();
         let account = self.tenants().account(tenant).ok_or(CreateRefused::NoTenant)?;
-        let (spec, terms) = self.specify(request, &account.limits())?;
+        let (spec, terms) = self.specify(request, tenant, &account.limits())?;
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
@@ -256,6 +259,7 @@ impl Host {
         recorded.map_err(CreateRefused::NoRecord)?;
         let place = Place::New { parent: None };
         self.adopt(&sandbox, place, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        self.give_secrets(&sandbox);
         self.happened(&sandbox, Happening::Created);
         Ok(sandbox)
     }
@@ -301,6 +305,7 @@ impl Host {
                 sandbox.begin_slot();
                 sandbox.touch();
                 sandbox.open_network();
+                self.give_secrets(&sandbox);
                 match sandbox.begin_record(None, reserved_mib) {
                     Ok(()) => {
                         self.happened(&sandbox, Happening::Created);
@@ -331,7 +336,15 @@ impl Host {
     }
 
     /// What the sandbox will be: what is asked for, silently capped by what its tenant may have.
-    fn specify(&self, request: CreateRequest, limits: &Limits) -> Result<(Spec, Terms), CreateRefused> {
+    fn specify(
+        &self,
+        request: CreateRequest,
+        tenant: Tenant,
+        limits: &Limits,
+    ) -> Result<(Spec, Terms), CreateRefused> {
+        if let Some(name) = self.secrets.missing(tenant, &request.secrets) {
+            return Err(CreateRefused::UnknownSecret(name.to_owned()));
+        }
         let templates = &self.config.templates;
         let Some(template) = templates.get(request.template.as_deref()) else {
             return Err(CreateRefused::UnknownTemplate {
@@ -357,6 +370,7 @@ impl Host {
             // A template's own disk is part of the template.
             rootfs_gb: capped(rootfs_gb, limits.rootfs_gb).max(least),
             egress: request.egress,
+            secrets: request.secrets,
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),

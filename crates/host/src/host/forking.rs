@@ -299,6 +299,7 @@ impl Host {
             };
             self.adopt(&sandbox, place, mailbox, part, start)
                 .map_err(|_: NotAdopted| ForkError::Stopping)?;
+            self.give_secrets(&sandbox);
             let parent = parent.id();
             self.happened(&sandbox, Happening::Forked { parent });
             self.carry_on(&sandbox, carried);

@@ -256,6 +256,7 @@ impl Host {
                 ram_mib: spec.ram_mib,
                 rootfs_gb: spec.rootfs_gb,
                 egress: sandbox.egress(),
+                secrets: spec.secrets.clone(),
             },
             terms: SavedTerms {
                 timeout_seconds: title.terms.timeout_seconds,

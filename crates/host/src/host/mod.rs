@@ -19,6 +19,7 @@ mod network;
 mod registry;
 mod resuming;
 mod room;
+mod secrets;
 mod turns;
 mod usage;
 
@@ -49,6 +50,7 @@ use crate::metrics::{HostState, Metrics, measure_lag};
 use crate::network::{Network, Wires};
 use crate::nursery::{Nursery, Supplies};
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::secrets::Secrets;
 use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape, Spared};
 use crate::store::{Store, StoreOpenError};
@@ -72,6 +74,7 @@ pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
 pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
+pub(crate) use secrets::ChangeSecretError;
 
 use turns::Turns;
 
@@ -84,6 +87,7 @@ pub struct Host {
     auth: Auth,
     tenants: Arc<Tenants>,
     webhooks: Arc<Webhooks>,
+    secrets: Arc<Secrets>,
     turns: Turns,
     data: DataDir,
     spaces: Arc<Spaces>,
@@ -129,6 +133,8 @@ pub enum OpenError {
     Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot read the webhooks")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot use the secrets of tenants")]
+    Secrets(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("refusing to start")]
     Auth(#[source] AuthConfigError),
 }
@@ -165,6 +171,8 @@ impl Host {
             .map_err(|error| OpenError::Tenants(error.into()))?;
         let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
         let allowed = config.webhooks.allowed(auth.is_open());
+        let secrets = Secrets::open(store.clone(), &data.secrets_key());
+        let secrets = secrets.map_err(|error| OpenError::Secrets(error.into()))?;
         let webhooks = Webhooks::open(store, allowed, config.region.clone());
         let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
         let wires = Wires::new();
@@ -203,6 +211,7 @@ impl Host {
             auth,
             tenants,
             webhooks,
+            secrets,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
             disk: DiskWatch::new(&config.data_dir, config.disk.probe, config.disk.reserve_mib),
@@ -289,6 +298,10 @@ impl Host {
 
     pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
         &self.webhooks
+    }
+
+    pub(crate) fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
     }
 
     pub(crate) fn spaces(&self) -> &Arc<Spaces> {

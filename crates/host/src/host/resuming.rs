@@ -221,6 +221,7 @@ impl Host {
             }
             return Err(ResumeError::Stopping);
         }
+        self.give_secrets(&sandbox);
         if let Some((connection, scribe)) = carried
             && let Ok(ticket) = sandbox.begin_run()
         {
@@ -268,6 +269,7 @@ impl Host {
             vcpus: meta.shape.vcpus,
             ram_mib: meta.shape.ram_mib,
             rootfs_gb: meta.shape.rootfs_gb,
+            secrets: meta.shape.secrets.clone(),
             egress: request
                 .egress
                 .clone()

@@ -112,6 +112,10 @@ pub(super) fn sandbox_failed(text: String, sandbox: &Sandbox) -> ApiError {
 impl From<CreateRefused> for Failed {
     fn from(refused: CreateRefused) -> Self {
         Self(match refused {
+            CreateRefused::UnknownSecret(name) => {
+                let text = format!("secrets: there is no secret {name:?}");
+                ApiError::new(ErrorCode::InvalidField, text).hint("PUT /v1/secrets/{secret} makes it")
+            }
             CreateRefused::UnknownTemplate { name, known } => {
                 let known = known.join(", ");
                 let text = format!("template: there is no template {name:?}; known: {known}");

@@ -23,7 +23,7 @@ use super::routes::Routes;
 use super::unread::{Rest, Shared};
 use super::{
     admin, audit, browser, checkpoints, diff, documents, egress, exec, fates, files, forks, frozen_hint, pty,
-    replay, sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
+    replay, sandboxes, secrets, spaces, status, terminal_page, transfers, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -210,6 +210,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/capacity", get(status::capacity))
         .route("/v1/usage", get(usage::own))
         .merge(webhooks::routes())
+        .merge(secrets::routes())
         .merge(admin::routes())
 }
 

@@ -28,6 +28,7 @@ mod pty_socket;
 mod replay;
 mod routes;
 mod sandboxes;
+mod secrets;
 mod server;
 mod space_errors;
 mod spaces;

@@ -115,6 +115,7 @@ pub(super) mod tests {
                     ram_mib: size,
                     rootfs_gb: size,
                     egress: if flag { Policy::Open } else { Policy::Closed },
+                    secrets: Vec::new(),
                     wire: flag.then_some(number),
                 },
                 origin: OriginRecord {

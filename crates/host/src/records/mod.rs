@@ -80,6 +80,8 @@ pub(crate) struct SpecRecord {
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
     pub(crate) egress: Policy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<String>,
     /// The number of its wire, by which a network process knows it that goes on when its daemon does not.
     #[serde(default)]
     pub(crate) wire: Option<u64>,

@@ -15,7 +15,7 @@ use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::allowance::{Allowance, Word};
+use super::allowance::Allowance;
 use super::disk_room::DiskRoom;
 use super::owner::Message;
 use super::standing::Standing;
@@ -25,7 +25,6 @@ use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::checkpoints::Checkpoints;
 use crate::clock;
-use crate::events;
 use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
 use crate::lifetimes::{Alarm, Uptime};
@@ -50,6 +49,8 @@ pub(crate) struct Spec {
     pub(crate) rootfs_gb: u32,
     /// What it may reach at its beginning.
     pub(crate) egress: Policy,
+    /// Names of secrets that it may use, revoked ones among them.
+    pub(crate) secrets: Vec<String>,
 }
 
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
@@ -142,7 +143,7 @@ pub(crate) struct Sandbox {
     pub(crate) tally: Tally,
     /// What its agent was last told to leave free of its disk.
     pub(crate) disk_room: DiskRoom,
-    allowance: Allowance,
+    pub(super) allowance: Allowance,
 }
 
 /// One accepted run; dropping it makes room for another.
@@ -399,6 +400,7 @@ impl Sandbox {
             }),
             persistent: terms.persistent,
             egress: self.egress(),
+            secrets: self.spec.secrets.clone(),
             vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
@@ -413,21 +415,6 @@ impl Sandbox {
             stats: None,
             network: None,
             usage: None,
-        }
-    }
-
-    /// Whether a line that its guest causes may go into the log.
-    pub(crate) fn may_log(&self) -> bool {
-        match self.allowance.ask(Instant::now()) {
-            Word::Granted { left_out: 0 } => true,
-            Word::Granted { left_out } => {
-                tracing::warn!(event = events::LINES_LEFT_OUT, sandbox_id = %self.id(), left_out, "lines were left out");
-                true
-            }
-            Word::Refused => {
-                self.metrics.log_lines_left_out.inc();
-                false
-            }
         }
     }
 

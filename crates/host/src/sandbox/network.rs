@@ -41,10 +41,11 @@ impl Sandbox {
         }
     }
 
-    /// The same for a sandbox that is new to its client: one that is held to a list shall find what is on it, and nobody
-    /// else needs to wait.
+    /// The same for a sandbox that is new to its client: one that is held to a list shall find what is on it, and one that
+    /// may use secrets shall have them. Nobody else needs to wait.
     pub(crate) async fn network_is_ready(&self) {
-        if matches!(self.spec.egress, Policy::List(_)) && self.network_settles().await.is_err() {
+        let waits = matches!(self.spec.egress, Policy::List(_)) || !self.spec.secrets.is_empty();
+        if waits && self.network_settles().await.is_err() {
             tracing::warn!(sandbox_id = %self.id(), "a sandbox begins without its network");
         }
     }

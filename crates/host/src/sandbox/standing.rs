@@ -145,6 +145,7 @@ impl Sandbox {
                 ram_mib: self.spec.ram_mib,
                 rootfs_gb: self.spec.rootfs_gb,
                 egress: self.egress(),
+                secrets: self.spec.secrets.clone(),
                 wire: Some(self.wire.id()),
             },
             origin: OriginRecord::from(&self.origin),

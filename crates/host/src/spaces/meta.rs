@@ -52,6 +52,9 @@ pub(crate) struct Shape {
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
     pub(crate) egress: Policy,
+    /// Names of secrets that it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<String>,
 }
 
 impl Shape {

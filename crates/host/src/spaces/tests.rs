@@ -20,6 +20,7 @@ fn meta() -> Meta {
             ram_mib: 1024,
             rootfs_gb: 4,
             egress: egress::Policy::Open,
+            secrets: Vec::new(),
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),

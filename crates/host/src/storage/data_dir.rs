@@ -70,12 +70,17 @@ impl DataDir {
         })
     }
 
-    /// Where the directories of VMs are.
+    /// The key that secrets are sealed with.
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.path.join("secrets.key")
+    }
+
     /// Its real path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Where the directories of VMs are.
     pub(crate) fn vms(&self) -> &Path {
         &self.vms
     }

@@ -342,3 +342,93 @@ async fn what_was_reached_is_shown_counted_and_charged() {
     );
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_secret_reaches_the_network_and_nothing_else_and_is_revoked_at_once() {
+    let netd = FakeNetd::default();
+    let daemon = Daemon::with(setup(&netd)).await;
+    let put = |body: Value| {
+        let address = daemon.address;
+        async move { super::client::request(address, "PUT", "/v1/secrets/token", &body.to_string()).await }
+    };
+    let unknown = daemon.post("/v1/sandboxes", r#"{"secrets":["token"]}"#).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (400, "invalid_field"));
+    let made = put(json!({ "value": "hunter2", "hosts": ["api.example.com"] })).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let placeholder = made.json()["placeholder"].as_str().unwrap().to_owned();
+    let wrong = put(json!({ "value": "hunter2", "hosts": ["10.0.0.1"] })).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "invalid_field"));
+
+    let sandbox = daemon.sandbox_with(&json!({ "secrets": ["token"] })).await;
+    let without = daemon.sandbox().await;
+    let child = daemon.fork(&sandbox, 1).await.remove(0);
+    let values = |path: &str| {
+        let wire = daemon.wire(path);
+        netd.with(|state| {
+            let secrets = state.wires.get(&wire).map(|one| one.secrets.clone());
+            let secrets = secrets.unwrap_or_default().into_iter();
+            secrets
+                .map(|secret| (secret.placeholder, secret.value.reveal().to_owned()))
+                .collect::<Vec<_>>()
+        })
+    };
+    let first = [(placeholder.clone(), "hunter2".to_owned())];
+    assert_eq!(values(&sandbox), first);
+    eventually("the child has it, too", || values(&child) == first).await;
+    assert!(values(&without).is_empty());
+
+    // Another value under the same placeholder, which sandboxes have when that is answered.
+    put(json!({ "value": "hunter3", "hosts": ["api.example.com"] })).await;
+    let second = [(placeholder, "hunter3".to_owned())];
+    assert_eq!(
+        (values(&sandbox), values(&child)),
+        (second.to_vec(), second.to_vec())
+    );
+    netd.kill();
+    eventually("another network process has it", || values(&sandbox) == second).await;
+
+    let list = daemon.get("/v1/secrets").await.text();
+    assert!(
+        list.contains("api.example.com") && !list.contains("hunter"),
+        "{list}"
+    );
+    assert_eq!(daemon.get(&sandbox).await.json()["secrets"], json!(["token"]));
+    let data = daemon.dir.path().join("data");
+    for file in ["podflare.db", "podflare.db-wal"] {
+        let bytes = std::fs::read(data.join(file)).unwrap_or_default();
+        assert!(!bytes.windows(6).any(|window| window == b"hunter"), "{file}");
+    }
+    let space = daemon.freeze(&child).await;
+    let revoked = daemon.delete("/v1/secrets/token").await;
+    assert_eq!(revoked.status, 204);
+    assert!(values(&sandbox).is_empty());
+    assert_eq!(daemon.delete("/v1/secrets/token").await.status, 204);
+    let resumed = daemon.resume(&space, "{}").await;
+    assert!(values(&resumed).is_empty());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn secrets_outlive_the_daemon_and_its_sandboxes_go_on_with_them() {
+    let house = House::new();
+    let netd = FakeNetd::default();
+    netd.live_here();
+    let mut first = house.daemon(setup(&netd)).await;
+    let body = r#"{"value":"hunter2","hosts":["api.example.com"],"placeholder":"@@TOKEN@@"}"#;
+    let put = super::client::request(first.daemon().address, "PUT", "/v1/secrets/token", body).await;
+    assert_eq!(put.json()["placeholder"], "@@TOKEN@@");
+    let sandbox = first
+        .daemon()
+        .sandbox_with(&json!({ "secrets": ["token"] }))
+        .await;
+    first.vanish().await;
+    let second = house.daemon(setup(&netd)).await;
+    let listed = second.daemon().get("/v1/secrets").await.json();
+    assert_eq!(listed["secrets"][0]["name"], "token");
+    let wire = second.daemon().wire(&sandbox);
+    let has = |count: usize| netd.with(|state| state.wires[&wire].secrets.len() == count);
+    eventually("the sandbox has its secret", || has(1)).await;
+    second.daemon().delete("/v1/secrets/token").await;
+    assert!(has(0));
+    second.stop().await;
+}

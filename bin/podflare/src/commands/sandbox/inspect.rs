@@ -67,6 +67,10 @@ impl Show for SandboxInfo {
                     )
                 }),
             ),
+            (
+                "secrets",
+                (!self.secrets.is_empty()).then(|| self.secrets.join(", ")),
+            ),
             ("forked from", self.parent.map(|parent| parent.to_string())),
             (
                 "forked from it",

@@ -63,6 +63,10 @@ pub(crate) struct ShapeArgs {
     /// allow [default: on]
     #[arg(long, value_name = "REACH", value_parser = crate::reach::policy)]
     egress: Option<Policy>,
+
+    /// A secret that it may use, by name; may be given several times
+    #[arg(long = "secret", value_name = "NAME")]
+    secrets: Vec<String>,
 }
 
 impl ShapeArgs {
@@ -71,6 +75,7 @@ impl ShapeArgs {
             template: self.template,
             ram_mib: self.ram_mib,
             egress: self.egress.unwrap_or_default(),
+            secrets: self.secrets,
             ..CreateRequest::default()
         }
     }

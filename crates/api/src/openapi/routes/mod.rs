@@ -10,6 +10,7 @@ mod files;
 mod forks;
 mod ptys;
 mod sandboxes;
+mod secrets;
 mod spaces;
 mod status;
 mod usage;
@@ -18,13 +19,14 @@ mod webhooks;
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 12] = [
+pub(super) const TAGS: [(&str, &str); 13] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
     ("files", "Reading, writing and watching files."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
     ("webhooks", "Being told what happens to sandboxes."),
+    ("secrets", "What sandboxes may use without having it."),
     ("spaces", "Sandboxes on disk: freezing them, and going on."),
     (
         "checkpoints",
@@ -50,6 +52,7 @@ pub fn operations() -> Vec<Operation> {
         files::operations(),
         forks::operations(),
         webhooks::operations(),
+        secrets::operations(),
         spaces::operations(),
         checkpoints::operations(),
         usage::operations(),

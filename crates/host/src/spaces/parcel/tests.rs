@@ -25,6 +25,7 @@ fn manifest(lengths: Lengths) -> Manifest {
             ram_mib: 1024,
             rootfs_gb: 4,
             egress: egress::Policy::Open,
+            secrets: Vec::new(),
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),
