@@ -10,12 +10,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NetdProgram, NetdSettings,
-    NotANetwork, OpenError, Pools, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram,
-    WebhooksConfig, disk_space, memory_available_mib, private_mib, serve, serve_metrics,
+    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NETWORK_USER, NetdProgram,
+    NetdSettings, NotANetwork, OpenError, Pools, SpacesConfig, TemplateError, Templates, TenantsConfig,
+    Timing, VmmProgram, WebhooksConfig, disk_space, memory_available_mib, private_mib, serve, serve_metrics,
 };
 use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::geteuid;
 use settings::hostd::Options;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -277,6 +278,8 @@ fn netd(options: &Options) -> Result<NetdProgram, RunError> {
         open: networks("--network-allow", &options.network_allow)?,
         never: networks("--network-deny", &options.network_deny)?,
         resolvers: options.network_resolvers.clone(),
+        // Only root can become somebody else.
+        user: (!options.unconfined && geteuid().is_root()).then_some(NETWORK_USER),
     };
     match path.canonicalize() {
         Ok(path) => Ok(NetdProgram::new(path, settings)),

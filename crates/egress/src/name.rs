@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -10,9 +11,9 @@ pub const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
 /// A domain name: lower-case ASCII (other scripts as punycode), no dot at the end, and never something that could be
-/// read as an address.
+/// read as an address. Cheap to copy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<str>);
+pub struct Name(Arc<str>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidName {
@@ -50,7 +51,7 @@ impl Name {
             return Err(InvalidName::Number);
         }
         let name = bare.iter().map(|byte| char::from(byte.to_ascii_lowercase()));
-        Ok(Self(name.collect::<String>().into_boxed_str()))
+        Ok(Self(name.collect::<String>().into()))
     }
 
     #[must_use]

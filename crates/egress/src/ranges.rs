@@ -60,7 +60,7 @@ pub struct Ranges {
     pub never: Vec<IpNet>,
     /// To be reached by default, private networks and loopback included.
     pub open: Vec<IpNet>,
-    /// The host's own addresses.
+    /// The host's own addresses; the network process fills them in.
     pub host: Vec<IpNet>,
     /// Further private networks.
     pub private: Vec<IpNet>,

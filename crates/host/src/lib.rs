@@ -63,5 +63,5 @@ pub use network::{NetdFiles, NetdProgram, NetdSettings, NetdSpawner};
 pub use storage::{DataDirError, Template, TemplateError, Templates};
 pub use store::StoreOpenError;
 pub use tenants::TenantsConfig;
-pub use vm::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
+pub use vm::{Code, NETWORK_USER, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 pub use webhooks::{Allowed, NotANetwork};

@@ -20,11 +20,12 @@ const LAYERS: [&[&str]; 5] = [
         "archive",
     ],
     &["image", "client", "settings", "telemetry"],
-    &["vmm", "guest", "host", "softhost"],
+    &["vmm", "guest", "host", "softhost", "net"],
     &[
         "podflare",
         "podflare-hostd",
         "podflare-vmm",
+        "podflare-netd",
         "podflare-agent",
         "xtask",
     ],

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,6 +11,9 @@ use ipnet::IpNet;
 use tokio::process::Command;
 
 use crate::vm::{VmmProcess, adopt_program, spawned};
+
+/// Where resolvers listen.
+const DNS_PORT: u16 = 53;
 
 /// Its files, in a directory of the daemon's.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub struct NetdSettings {
     pub never: Vec<IpNet>,
     /// Whom names are asked of; the machine's own resolvers when empty.
     pub resolvers: Vec<IpAddr>,
+    /// Whom it becomes, with a group of the same number; it stays who this daemon is when there is none.
+    pub user: Option<u32>,
 }
 
 /// The real thing: `podflare-netd --control PATH …`.
@@ -72,13 +77,18 @@ impl NetdSpawner for NetdProgram {
         let mut command = Command::new(&self.path);
         command.arg("--control").arg(&files.socket);
         for net in &self.settings.open {
-            command.arg("--open").arg(net.to_string());
+            command.arg("--allow").arg(net.to_string());
         }
         for net in &self.settings.never {
-            command.arg("--never").arg(net.to_string());
+            command.arg("--deny").arg(net.to_string());
         }
         for resolver in &self.settings.resolvers {
+            let resolver = SocketAddr::new(*resolver, DNS_PORT);
             command.arg("--resolver").arg(resolver.to_string());
+        }
+        if let Some(user) = self.settings.user {
+            let user = user.to_string();
+            command.args(["--uid", &user, "--gid", &user]);
         }
         // As with VMs: it outlives this daemon, and the next one decides.
         let child = command

@@ -18,7 +18,7 @@ mod process;
 mod roster;
 mod wires;
 
-pub use process::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
+pub use process::{Code, NETWORK_USER, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
 pub(crate) use cgroups::Cgroups;

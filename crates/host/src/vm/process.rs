@@ -94,6 +94,8 @@ pub struct VmmProgram {
 
 /// First of the ids that confined VM processes run under. Far above what distributions and their containers give out.
 const USER_FIRST: u32 = 1_900_000_000;
+/// The network process's own.
+pub const NETWORK_USER: u32 = USER_FIRST - 1;
 /// How many there are; then they come around again, long after the processes of the first round have gone.
 const USERS: u32 = 100_000_000;
 

@@ -1,0 +1,63 @@
+//! `podflare-netd`: the network of all sandboxes of one host.
+//!
+//! Listen, give up rights, serve. It needs none: all it does is talk to the daemon, to VM processes over descriptors it
+//! is given, and to the outside through ordinary sockets.
+#![forbid(unsafe_code)]
+
+mod rights;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ipnet::IpNet;
+use pod_types::ErrorChain;
+use telemetry::Format;
+
+/// The network of all sandboxes of one host.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Unix socket to listen on for the daemon; one that is left over is replaced
+    #[arg(long, value_name = "PATH")]
+    control: PathBuf,
+    /// Ask this resolver, ADDRESS:PORT, instead of those in /etc/resolv.conf; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    resolver: Vec<SocketAddr>,
+    /// A network that sandboxes may reach by default though it is private or this host's own; may be repeated
+    #[arg(long, value_name = "NET")]
+    allow: Vec<IpNet>,
+    /// A network that no sandbox may reach, whatever its policy; may be repeated
+    #[arg(long, value_name = "NET")]
+    deny: Vec<IpNet>,
+    /// Become this user once the socket is there
+    #[arg(long)]
+    uid: Option<u32>,
+    /// Become this group once the socket is there
+    #[arg(long)]
+    gid: Option<u32>,
+    /// What to log, like `info` or `net=debug`
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Log lines as JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = if cli.log_json { Format::Json } else { Format::Text };
+    if telemetry::start(format, cli.log.as_deref(), None).is_err() {
+        // Nothing else logs in this program, so there is nobody to tell either.
+        return ExitCode::FAILURE;
+    }
+    match run::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", ErrorChain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
