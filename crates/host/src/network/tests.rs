@@ -219,3 +219,69 @@ async fn the_next_daemon_finds_the_wires_that_it_claims_and_detaches_the_others(
     let stranger = next.wires.claim(1, Policy::Open);
     assert!(stranger.is_lost());
 }
+
+/// With the real program, where somebody has built it and says where it is.
+#[tokio::test]
+async fn the_real_network_process_is_started_told_found_again_and_ended() {
+    let Some(path) = std::env::var_os("PODFLARE_TEST_NETD") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new(std::iter::empty()));
+    let open = |wires: &Arc<Wires>, background: &Background| {
+        let program = super::NetdProgram::new(path.clone().into(), super::NetdSettings::default());
+        let spawner = Some(Arc::new(program) as _);
+        Network::open(Arc::clone(wires), spawner, dir.path(), &metrics, background)
+    };
+    // Who has 10.211.0.1?
+    let mut question = vec![0xff; 6];
+    question.extend(net_proto::GUEST_MAC);
+    question.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    question.extend(net_proto::GUEST_MAC);
+    question.extend(net_proto::GUEST_IPV4.octets());
+    question.extend([0; 6]);
+    question.extend(net_proto::GATEWAY_IPV4.octets());
+    let answered = |end: &OwnedFd| {
+        rustix::net::send(end, &question, rustix::net::SendFlags::NOSIGNAL).is_ok_and(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            let mut frame = [0; 100];
+            let got = rustix::net::recv(end, &mut frame[..], rustix::net::RecvFlags::DONTWAIT);
+            got.is_ok_and(|(bytes, _)| bytes > 0 && frame[6..12] == net_proto::GATEWAY_MAC)
+        })
+    };
+
+    let (wires, background) = (Wires::new(), Background::default());
+    let network = open(&wires, &background);
+    let (wire, end) = wires.make().unwrap();
+    wire.begin(None);
+    wire.link().set_policy(list());
+    eventually("the process is up", || wires.is_up()).await;
+    assert_eq!(wire.link().in_force(BOUND).await, InForce::Yes);
+    eventually("the gateway answers", || answered(&end)).await;
+    let id = wire.link().id();
+    assert_eq!(network.questions.log(id, 0, 10).await.unwrap().newest, 0);
+    assert_eq!(network.questions.stats(Some(id)).await.unwrap().wires.len(), 1);
+    background.stop();
+    std::mem::forget(wire);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let (wires, background) = (Wires::new(), Background::default());
+    let network = open(&wires, &background);
+    let wire = wires.claim(id, list());
+    wires.settle();
+    eventually("it is found again", || wires.is_up()).await;
+    assert_eq!(wire.link().in_force(BOUND).await, InForce::Yes);
+    assert!(!wire.is_lost());
+    eventually("the gateway answers still", || answered(&end)).await;
+    background.stop();
+    network.end().await;
+    eventually("it is gone, and its end of the wire", || {
+        rustix::net::send(&end, &question, rustix::net::SendFlags::NOSIGNAL).is_err()
+    })
+    .await;
+    assert!(
+        std::fs::read_to_string(dir.path().join("netd.log"))
+            .unwrap()
+            .contains("listening")
+    );
+}
