@@ -52,6 +52,8 @@ def test_an_unknown_template_is_refused_and_the_known_ones_are_named(http: httpx
         ("rootfs_gb", "4"),
         ("persistent", "yes"),
         ("egress", 1),
+        ("egress", {"allow": ["https://a.example/"]}),
+        ("egress", {"deny": []}),
     ],
 )
 def test_a_wrong_type_in_create_is_400_and_names_the_field(http: httpx.Client, field: str, value: object) -> None:

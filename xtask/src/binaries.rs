@@ -10,7 +10,13 @@ use crate::shell::{cargo, execute, step, target};
 /// macros, which cannot be static.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-const PACKAGES: [&str; 4] = ["podflare", "podflare-hostd", "podflare-vmm", "podflare-agent"];
+const PACKAGES: [&str; 5] = [
+    "podflare",
+    "podflare-hostd",
+    "podflare-vmm",
+    "podflare-netd",
+    "podflare-agent",
+];
 
 /// Builds them all and gives the folder they are in.
 pub(crate) fn build() -> Result<PathBuf> {

@@ -70,6 +70,9 @@ impl PrivateHost {
         // A run that was killed may have left one; it would hold the port.
         drop(output(&mut host.command("down")));
         let mut up = host.command("up");
+        if let Some(certificates) = machine_certificates() {
+            up.arg("--ca-certificates").arg(certificates);
+        }
         execute(up.args(["--port", &port.to_string()]).args(arguments))?;
         let text = output(host.command("status").arg("--json"))?;
         let status: serde_json::Value =
@@ -95,6 +98,15 @@ impl Drop for PrivateHost {
             say(&format!("warning: {error:#}"));
         }
     }
+}
+
+/// Certificates that this machine trusts beyond its distribution's: where there are any, what is reached from here may need
+/// them, and so may sandboxes.
+fn machine_certificates() -> Option<&'static Path> {
+    let directory = Path::new("/usr/local/share/ca-certificates");
+    let mut entries = std::fs::read_dir(directory).ok()?.flatten();
+    let is_certificate = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "crt");
+    entries.any(is_certificate).then_some(directory)
 }
 
 pub(crate) fn soak(options: &SoakOptions) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +10,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use host::{
-    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NotADomain, NotANetwork,
-    OpenError, Pools, PortsDomain, SpacesConfig, TemplateError, Templates, TenantsConfig, Timing, VmmProgram,
-    WebhooksConfig, disk_space, memory_available_mib, private_mib, serve, serve_metrics,
+    Allowed, Api, AuthConfig, DiskLimits, Host, HostConfig, MemoryLimits, Mode, NETWORK_USER, NetdProgram,
+    NetdSettings, NotADomain, NotANetwork, OpenError, Pools, PortsDomain, SpacesConfig, TemplateError,
+    Templates, TenantsConfig, Timing, VmmProgram, WebhooksConfig, disk_space, memory_available_mib,
+    private_mib, serve, serve_metrics,
 };
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::geteuid;
 use settings::hostd::Options;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -50,6 +54,16 @@ pub(crate) enum RunError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot find the network program {}", path.display())]
+    Netd {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{setting}: {text:?} is no network; write an address, a slash and the number of bits, like 10.1.0.0/16"
+    )]
+    Network { setting: &'static str, text: String },
     #[error("cannot learn how much memory is available; give --memory-budget-mib")]
     Memory,
     #[error("--ports-domain")]
@@ -229,6 +243,7 @@ fn config(options: &Options) -> Result<HostConfig, RunError> {
             shutdown_freeze: options.shutdown_freeze,
             ..SpacesConfig::default()
         },
+        network: Some(Arc::new(netd(options)?)),
         timing: Timing {
             boot_deadline: options.boot_deadline,
             shutdown_grace: options.shutdown_grace,
@@ -273,13 +288,45 @@ fn pools(options: &Options) -> Pools {
     }
 }
 
-fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
-    let path = match &options.vmm {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()
-            .unwrap_or_default()
-            .with_file_name("podflare-vmm"),
+fn netd(options: &Options) -> Result<NetdProgram, RunError> {
+    let path = program(options.netd.as_ref(), "podflare-netd");
+    let settings = NetdSettings {
+        open: networks("--network-allow", &options.network_allow)?,
+        never: networks("--network-deny", &options.network_deny)?,
+        resolvers: options.network_resolvers.clone(),
+        // Only root can become somebody else.
+        user: (!options.unconfined && geteuid().is_root()).then_some(NETWORK_USER),
     };
+    match path.canonicalize() {
+        Ok(path) => Ok(NetdProgram::new(path, settings)),
+        Err(source) => Err(RunError::Netd { path, source }),
+    }
+}
+
+/// Networks, or addresses.
+fn networks(setting: &'static str, texts: &[String]) -> Result<Vec<IpNet>, RunError> {
+    let one = |text: &String| {
+        let text = text.trim();
+        let net = text.parse::<IpNet>().ok();
+        let net = net.or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+        net.map(|net| net.trunc()).ok_or_else(|| RunError::Network {
+            setting,
+            text: text.to_owned(),
+        })
+    };
+    texts.iter().map(one).collect()
+}
+
+/// Where a program is said to be, or else next to this one.
+fn program(given: Option<&PathBuf>, name: &str) -> PathBuf {
+    given.cloned().unwrap_or_else(|| {
+        let own = std::env::current_exe().unwrap_or_default();
+        own.with_file_name(name)
+    })
+}
+
+fn vmm(options: &Options) -> Result<VmmProgram, RunError> {
+    let path = program(options.vmm.as_ref(), "podflare-vmm");
     match path.canonicalize() {
         Ok(path) => Ok(VmmProgram::new(path, !options.unconfined)),
         Err(source) => Err(RunError::Vmm { path, source }),

@@ -103,6 +103,7 @@ impl Artifacts {
             return Ok(Plan::Hardware(HardwarePlan {
                 hostd: binaries.hostd,
                 vmm: binaries.vmm,
+                netd: binaries.netd,
                 guest_initrd: self.guest_initrd.clone(),
                 images: self.images.clone(),
                 vcpus: HARDWARE_VCPUS,
@@ -117,6 +118,7 @@ impl Artifacts {
             guest_initrd: self.guest_initrd.clone(),
             hostd: binaries.hostd,
             vmm: binaries.vmm,
+            netd: binaries.netd,
         };
         let memory_mib =
             softhost::machine_memory_mib(memory_mib).map_err(|error| Failure::because("memory", &error))?;

@@ -24,6 +24,9 @@ pub(crate) struct Binaries {
     pub(crate) hostd: PathBuf,
     /// One VM in one process.
     pub(crate) vmm: PathBuf,
+    /// The network of all VMs.
+    #[serde(default)]
+    pub(crate) netd: PathBuf,
     /// The first process of a guest.
     pub(crate) agent: PathBuf,
 }
@@ -80,6 +83,7 @@ impl Binaries {
         Self {
             hostd: program("podflare-hostd"),
             vmm: program("podflare-vmm"),
+            netd: program("podflare-netd"),
             agent: program("podflare-agent"),
         }
     }
@@ -89,7 +93,7 @@ impl Binaries {
     /// # Errors
     /// [`BinariesError`] for the first that cannot.
     pub(crate) fn require_present(&self) -> Result<(), BinariesError> {
-        [&self.hostd, &self.vmm, &self.agent]
+        [&self.hostd, &self.vmm, &self.netd, &self.agent]
             .into_iter()
             .try_for_each(|path| match fs::metadata(path) {
                 Ok(data) if data.is_file() && data.permissions().mode() & 0o111 != 0 => Ok(()),
@@ -103,7 +107,7 @@ impl Binaries {
     /// # Errors
     /// [`BinariesError`] for the first that does not.
     pub(crate) fn require_static(&self) -> Result<(), BinariesError> {
-        [&self.hostd, &self.vmm, &self.agent]
+        [&self.hostd, &self.vmm, &self.netd, &self.agent]
             .into_iter()
             .try_for_each(|path| require_static(path))
     }
@@ -122,7 +126,7 @@ impl From<BinariesError> for Failure {
         let hint = match &error {
             BinariesError::Own(_) | BinariesError::Read { .. } => None,
             BinariesError::Missing { .. } | BinariesError::NotExecutable { .. } => {
-                Some("install all four programs into one directory, or name it in PODFLARE_LIBEXEC")
+                Some("install all five programs into one directory, or name it in PODFLARE_LIBEXEC")
             }
             BinariesError::NotElf { .. } | BinariesError::Dynamic { .. } => Some(
                 "build it with --target x86_64-unknown-linux-gnu and RUSTFLAGS=\"-C target-feature=+crt-static\", \

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, config, cp, doctor, down, forward, image, key, logs, ls, machine, restart, run, sandbox, shell,
-    space, status, supervise, tenant, top, up, usage, version, webhook,
+    audit, config, cp, doctor, down, forward, image, key, logs, ls, machine, restart, run, sandbox, secret,
+    shell, space, status, supervise, tenant, top, up, usage, version, webhook,
 };
 use crate::exit::Exit;
 use crate::settings::GlobalArgs;
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Key(key::Command),
     #[command(subcommand)]
     Tenant(tenant::Command),
+    #[command(subcommand)]
+    Secret(secret::Command),
     #[command(subcommand)]
     Webhook(webhook::Command),
     Usage(usage::Args),

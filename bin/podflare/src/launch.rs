@@ -88,6 +88,8 @@ impl Options {
 struct Digests {
     hostd: String,
     vmm: String,
+    #[serde(default)]
+    netd: String,
     environment: String,
     #[serde(default)]
     operator: String,
@@ -104,6 +106,7 @@ impl Launch {
         let digests = Digests {
             hostd: file_digest(&binaries.hostd)?,
             vmm: file_digest(&binaries.vmm)?,
+            netd: file_digest(&binaries.netd)?,
             environment: environment_digest(from_file),
             operator: hexadecimal(&Sha256::digest(operator)),
         };
@@ -158,6 +161,7 @@ impl Launch {
             ("the pools' sizes", self.options.pool != running.options.pool),
             ("podflare-hostd", self.digests.hostd != running.digests.hostd),
             ("podflare-vmm", self.digests.vmm != running.digests.vmm),
+            ("podflare-netd", self.digests.netd != running.digests.netd),
             ("the images", self.artifacts.differ_from(&running.artifacts)),
             (
                 "podflare-agent",

@@ -19,6 +19,7 @@ mod local;
 mod location;
 mod operator;
 mod output;
+mod reach;
 mod settings;
 mod source;
 mod span;

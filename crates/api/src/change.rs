@@ -1,9 +1,11 @@
 //! `PATCH /v1/sandboxes/{id}`, the request.
 
+use ::egress::Policy;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::create::{SECONDS_MAX, seconds};
+use crate::egress::{self, EgressValue};
 use crate::fields::{Fields, InvalidRequest, Whole};
 
 /// What is wished for one of a sandbox's times.
@@ -30,6 +32,11 @@ pub struct ChangeRequest {
     /// Freeze instead of destroy when idle. Ignored where the tenant's tier does not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
+    /// What the sandbox may reach from now on. It is in force when this is answered; connections that it does not allow
+    /// are reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<EgressValue>")]
+    pub egress: Option<Policy>,
 }
 
 impl ChangeRequest {
@@ -44,6 +51,7 @@ impl ChangeRequest {
             timeout_seconds: wish(fields.nullable_whole("timeout_seconds", &range)?),
             idle_timeout_seconds: wish(fields.nullable_whole("idle_timeout_seconds", &range)?),
             persistent: fields.flag("persistent")?,
+            egress: egress::take(&mut fields)?,
         })
     }
 }
@@ -93,9 +101,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_change_survives_the_wire(life in 0..3_u64, idle in 0..3_u64, persistent: Option<bool>) {
+        fn every_change_survives_the_wire(life in 0..3_u64, idle in 0..3_u64, persistent: Option<bool>, shut: Option<bool>) {
             let wish = |n| [Wish::Keep, Wish::Most, Wish::Seconds(n)][usize::try_from(n).unwrap()];
-            let change = ChangeRequest { timeout_seconds: wish(life), idle_timeout_seconds: wish(idle), persistent };
+            let change = ChangeRequest {
+                timeout_seconds: wish(life), idle_timeout_seconds: wish(idle), persistent, egress: shut.map(|shut| if shut { Policy::Closed } else { Policy::Open }),
+            };
             let wire = serde_json::to_vec(&change).unwrap();
             prop_assert_eq!(ChangeRequest::parse(&wire), Ok(change));
         }

@@ -1,9 +1,13 @@
 //! `POST /v1/sandboxes`, the request.
 
+use ::egress::Policy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::egress::{self, EgressValue};
 use crate::fields::{Fields, InvalidRequest, Whole};
+use crate::openapi::SecretName;
+use crate::secret::{self, SECRETS_MAX};
 
 /// Least guest memory, in MiB: below it Debian does not boot.
 pub const RAM_MIB_MIN: u32 = 128;
@@ -41,9 +45,13 @@ pub struct CreateRequest {
     /// Freeze instead of destroy when idle.
     #[schemars(with = "Option<bool>")]
     pub persistent: bool,
-    /// Whether the sandbox may open outgoing connections; true when absent. Recorded and shown; not enforced yet.
-    #[schemars(with = "Option<bool>")]
-    pub egress: bool,
+    /// What the sandbox may reach; everything public when absent. Forks inherit it, and it can be changed at any time.
+    #[schemars(with = "Option<EgressValue>")]
+    pub egress: Policy,
+    /// Names of secrets that it may use: see `PUT /v1/secrets/{secret}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Option<Vec<SecretName>>", length(max = SECRETS_MAX))]
+    pub secrets: Vec<String>,
 }
 
 impl CreateRequest {
@@ -73,7 +81,8 @@ impl CreateRequest {
             ram_mib: small(fields.whole("ram_mib", &ram)?),
             rootfs_gb: small(fields.whole("rootfs_gb", &rootfs)?),
             persistent: fields.flag("persistent")?.unwrap_or(false),
-            egress: fields.flag("egress")?.unwrap_or(true),
+            egress: egress::take(&mut fields)?.unwrap_or_default(),
+            secrets: secret::names(&mut fields)?,
         })
     }
 }
@@ -88,7 +97,8 @@ impl Default for CreateRequest {
             ram_mib: None,
             rootfs_gb: None,
             persistent: false,
-            egress: true,
+            egress: Policy::Open,
+            secrets: Vec::new(),
         }
     }
 }
@@ -148,7 +158,7 @@ mod tests {
         );
         assert_eq!(
             refusal(r#"{"egress":"no"}"#),
-            r#"egress: expected true or false, got "no""#
+            r#"egress: expected true, false or {"allow": […], "deny": […]}, got "no""#
         );
         assert_eq!(
             refusal(r#"{"template":["a"]}"#),

@@ -41,6 +41,8 @@ pub enum ErrorCode {
     DeliveryNotFound,
     /// The tenant, or the host, has as many webhooks as there may be.
     TooManyWebhooks,
+    /// The tenant has as many secrets as there may be.
+    TooManySecrets,
     /// The request comes from a web page of another site.
     ForeignOrigin,
     /// There is no such sandbox, or it is another tenant's.
@@ -142,6 +144,8 @@ pub enum ErrorCode {
     ShareInvalid,
     /// The route is one to an upgrade of the connection only.
     UpgradeRequired,
+    /// The host's network process does not answer; it is started again.
+    NetworkUnavailable,
 }
 
 /// The body of every response that is not 2xx.
@@ -197,6 +201,7 @@ impl ErrorCode {
             | Self::CheckpointLost
             | Self::TenantExists
             | Self::TooManyWebhooks
+            | Self::TooManySecrets
             | Self::PtyExited
             | Self::PtyNotReading => 409,
             Self::PreconditionFailed => 412,
@@ -221,7 +226,7 @@ impl ErrorCode {
             | Self::StoreFailed
             | Self::Internal => 500,
             Self::PortRefused | Self::BadPortAnswer => 502,
-            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown => 503,
+            Self::NoCapacity | Self::HostBusy | Self::ShuttingDown | Self::NetworkUnavailable => 503,
             Self::PortTimeout => 504,
             Self::HostDiskFull => 507,
         }
@@ -267,7 +272,8 @@ impl From<InvalidRequest> for ApiError {
             InvalidRequest::Malformed { .. } => ErrorCode::MalformedJson,
             InvalidRequest::NotAnObject { .. }
             | InvalidRequest::Missing { .. }
-            | InvalidRequest::Field { .. } => ErrorCode::InvalidField,
+            | InvalidRequest::Field { .. }
+            | InvalidRequest::Meaning { .. } => ErrorCode::InvalidField,
         };
         Self::new(code, invalid.to_string())
     }

@@ -29,6 +29,9 @@ pub enum InvalidRequest {
         expected: String,
         got: String,
     },
+    /// It has the right type, and a sentence says what is wrong with what it means.
+    #[error("{field}: {problem}")]
+    Meaning { field: &'static str, problem: String },
 }
 
 /// The fields of one request that have not been taken yet.

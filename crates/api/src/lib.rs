@@ -13,6 +13,8 @@ mod change;
 mod checkpoint;
 mod create;
 mod diff;
+mod egress;
+mod egress_log;
 mod exec;
 mod files;
 mod fork;
@@ -26,6 +28,7 @@ mod webhooks;
 
 mod capacity;
 mod sandbox;
+mod secret;
 mod space;
 
 mod error;
@@ -50,6 +53,9 @@ pub use checkpoint::{
 };
 pub use create::{CreateRequest, RAM_MIB_MAX, RAM_MIB_MIN, ROOTFS_GB_MAX};
 pub use diff::{DIFF_PATHS_MAX, Diff, DiffEntry, DiffRequest, FileKind};
+pub use egress_log::{
+    EGRESS_LOG_LIMIT_MAX, EgressLogEntry, EgressLogPage, EgressLogQuery, EgressProtocol, EgressVerdict,
+};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use encode::fuzz_event_encoder;
 pub use encode::{Channel, EventEncoder, LINE_BYTES_MAX};
@@ -70,8 +76,10 @@ pub use pty::{
 pub use pty_event::PtyEvent;
 pub use replay::ReplayRequest;
 pub use sandbox::{
-    CreatedSandbox, SandboxInfo, SandboxList, SandboxState, SandboxStats, SandboxUsage, Source,
+    CreatedSandbox, SandboxInfo, SandboxList, SandboxNetwork, SandboxState, SandboxStats, SandboxUsage,
+    Source,
 };
+pub use secret::{SECRETS_MAX, SecretInfo, SecretList, SecretRequest};
 pub use space::{FreezeCause, FreezeRequest, ResumeRequest, SPACE_MEDIA_TYPE, SpaceInfo, SpaceList};
 pub use webhooks::{
     AttemptInfo, DELIVERIES_LIMIT_MAX, DeliveriesQuery, DeliveryInfo, DeliveryList, DeliveryState,

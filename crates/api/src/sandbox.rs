@@ -1,10 +1,12 @@
 //! Sandboxes as responses show them.
 
+use egress::Policy;
 use pod_types::SandboxId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::egress::EgressValue;
 use crate::fields::InvalidRequest;
 use crate::openapi::SandboxIdText;
 
@@ -68,7 +70,12 @@ pub struct SandboxInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_active_at_ms: Option<u64>,
     pub persistent: bool,
-    pub egress: bool,
+    /// What it may reach.
+    #[schemars(with = "EgressValue")]
+    pub egress: Policy,
+    /// Names of secrets that it may use; those that were revoked since are nothing to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Process of the VM on its host; absent before it is started and after it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm_pid: Option<u32>,
@@ -97,6 +104,9 @@ pub struct SandboxInfo {
     /// Counters of the VM process; absent from lists and when the VM does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<SandboxStats>,
+    /// What has gone over its network; absent from lists and when the network does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<SandboxNetwork>,
     /// Only in a list that was asked for with `usage=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<SandboxUsage>,
@@ -168,6 +178,18 @@ pub struct SandboxUsage {
     /// The part of it that no file backs: what the VM has written to, or inherited from what it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_own_bytes: Option<u64>,
+}
+
+/// What has gone over a sandbox's network since it has its wire: since it was created, forked or resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SandboxNetwork {
+    /// Content that the sandbox has sent out and received, in bytes.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Connections and exchanges that are open now.
+    pub flows: u64,
+    /// Those that were refused by what the sandbox may reach.
+    pub denied: u64,
 }
 
 /// Counters since the VM started.

@@ -1,9 +1,11 @@
 //! Spaces: sandboxes that were frozen to disk.
 
+use ::egress::Policy;
 use pod_types::{SandboxId, SpaceId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::egress::{self, EgressValue};
 use crate::fields::{Fields, InvalidRequest, Whole};
 use crate::openapi::{SandboxIdText, SpaceIdText};
 
@@ -36,9 +38,10 @@ pub struct ResumeRequest {
     /// Freeze again instead of destroy when idle, into a new space.
     #[schemars(with = "Option<bool>")]
     pub persistent: bool,
-    /// Whether the sandbox may open outgoing connections; as before when absent.
+    /// What the sandbox may reach; as before when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub egress: Option<bool>,
+    #[schemars(with = "Option<EgressValue>")]
+    pub egress: Option<Policy>,
     /// Keep the space: it can be resumed again, and each time it begins where it was frozen.
     #[schemars(with = "Option<bool>")]
     pub keep: bool,
@@ -61,7 +64,9 @@ pub struct SpaceInfo {
     /// Root disk, in GiB, rounded up.
     pub rootfs_gb: u32,
     pub vcpus: u8,
-    pub egress: bool,
+    /// What the sandbox could reach, and can again.
+    #[schemars(with = "EgressValue")]
+    pub egress: Policy,
     /// When it was frozen or imported, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
     pub cause: FreezeCause,
@@ -127,7 +132,7 @@ impl ResumeRequest {
             timeout_seconds: fields.whole("timeout_seconds", &seconds)?.filter(|s| *s > 0),
             idle_timeout_seconds: fields.whole("idle_timeout_seconds", &seconds)?.filter(|s| *s > 0),
             persistent: fields.flag("persistent")?.unwrap_or(false),
-            egress: fields.flag("egress")?,
+            egress: egress::take(&mut fields)?,
             keep: fields.flag("keep")?.unwrap_or(false),
         })
     }
@@ -148,7 +153,7 @@ mod tests {
         let all =
             r#"{"timeout_seconds":7,"idle_timeout_seconds":8,"persistent":true,"egress":false,"keep":true}"#;
         let parsed = ResumeRequest::parse(all.as_bytes()).unwrap();
-        assert!(parsed.persistent && parsed.keep && parsed.egress == Some(false));
+        assert!(parsed.persistent && parsed.keep && parsed.egress == Some(Policy::Closed));
         let wrong = ResumeRequest::parse(br#"{"keep":"yes"}"#).unwrap_err();
         assert_eq!(wrong.to_string(), r#"keep: expected true or false, got "yes""#);
     }

@@ -2,7 +2,8 @@
 
 use api::{
     Capacity, ChangeRequest, Checkpoint, CheckpointList, CheckpointRequest, CreateRequest, CreatedSandbox,
-    Diff, ExecRequest, ForkRequest, Forked, RollbackRequest, RolledBack, SandboxInfo, SandboxList,
+    Diff, EgressLogPage, ExecRequest, ForkRequest, Forked, RollbackRequest, RolledBack, SandboxInfo,
+    SandboxList,
 };
 use pod_types::SandboxId;
 
@@ -102,6 +103,16 @@ impl Client {
         let path = format!("/v1/sandboxes/{id}");
         let call = Call::new("PATCH", &path, "changing a sandbox");
         self.transport.json(call, Some(change))
+    }
+
+    /// What a sandbox reached and was refused, oldest first: at most so many after the one of this number.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn egress_log(&self, id: SandboxId, after: u64, limit: u64) -> Result<EgressLogPage, ClientError> {
+        let path = format!("/v1/sandboxes/{id}/egress/log?after={after}&limit={limit}");
+        let call = Call::new("GET", &path, "reading what a sandbox reached");
+        self.transport.json(call, NOTHING)
     }
 
     /// Destroys a sandbox. One that is gone already is no error.

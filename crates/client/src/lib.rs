@@ -19,6 +19,7 @@ mod ports;
 mod pty;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
+mod secrets;
 mod spaces;
 mod transport;
 mod webhooks;

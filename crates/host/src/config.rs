@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::AuthConfig;
 use crate::disk::DiskProbe;
 use crate::memory::Probe;
+use crate::network::NetdSpawner;
 use crate::ports::PortsDomain;
 use crate::storage::Templates;
 use crate::tenants::TenantsConfig;
@@ -45,6 +47,8 @@ pub struct HostConfig {
     pub tenants: TenantsConfig,
     pub webhooks: WebhooksConfig,
     pub spaces: SpacesConfig,
+    /// What starts the network process; without it sandboxes reach nothing.
+    pub network: Option<Arc<dyn NetdSpawner>>,
     pub timing: Timing,
 }
 

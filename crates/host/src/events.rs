@@ -27,10 +27,13 @@ pub(crate) const SNAPSHOT_MADE: &str = "snapshot_made";
 pub(crate) const POOL: &str = "pool";
 pub(crate) const DISK_LOW: &str = "disk_low";
 pub(crate) const DISK_WELL: &str = "disk_well";
+pub(crate) const NETD_READY: &str = "netd_ready";
+pub(crate) const NETD_ENDED: &str = "netd_ended";
+pub(crate) const NETD_SAYS: &str = "netd_says";
 pub(crate) const LINES_LEFT_OUT: &str = "lines_left_out";
 
 #[cfg(test)]
-pub(crate) const ALL: [&str; 27] = [
+pub(crate) const ALL: [&str; 30] = [
     HTTP_REQUEST,
     SANDBOX_CREATED,
     SANDBOX_FORKED,
@@ -57,5 +60,8 @@ pub(crate) const ALL: [&str; 27] = [
     POOL,
     DISK_LOW,
     DISK_WELL,
+    NETD_READY,
+    NETD_ENDED,
+    NETD_SAYS,
     LINES_LEFT_OUT,
 ];

@@ -12,6 +12,7 @@ mod forks;
 mod lifetimes;
 mod log_lines;
 mod metrics;
+mod network;
 mod pools;
 mod ports;
 mod pressure;
@@ -41,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulation::{Boot, Simulation};
 use crate::{
-    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, Pools, PortsDomain,
+    Api, AuthConfig, DiskLimits, DiskSpace, Host, HostConfig, MemoryLimits, NetdSpawner, Pools, PortsDomain,
     ShutdownReport, SpacesConfig, Templates, TenantsConfig, Timing, WebhooksConfig, serve,
 };
 
@@ -77,6 +78,7 @@ struct Setup {
     memory: MemoryLimits,
     spaces: SpacesConfig,
     ports_domain: Option<PortsDomain>,
+    network: Option<Arc<dyn NetdSpawner>>,
 }
 
 /// Every sandbox is booted.
@@ -131,6 +133,7 @@ impl Default for Setup {
             },
             spaces: SpacesConfig::default(),
             ports_domain: Some(PortsDomain::localhost()),
+            network: None,
         }
     }
 }
@@ -184,6 +187,7 @@ impl Daemon {
             tenants: setup.tenants,
             webhooks: setup.webhooks,
             spaces: setup.spaces,
+            network: setup.network,
             timing: setup.timing,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

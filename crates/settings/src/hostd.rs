@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,38 @@ pub struct Options {
     /// The podflare-vmm program; next to this program unless given
     #[arg(long, env = "PODFLARE_VMM", value_name = "FILE")]
     pub vmm: Option<PathBuf>,
+
+    /// The podflare-netd program; next to this program unless given
+    #[arg(long, env = "PODFLARE_NETD", value_name = "FILE")]
+    pub netd: Option<PathBuf>,
+
+    /// Networks that are not public, which sandboxes may reach all the same; those that are held to a list reach what
+    /// that says
+    #[arg(
+        long,
+        env = "PODFLARE_NETWORK_ALLOW",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub network_allow: Vec<String>,
+
+    /// Networks that no sandbox may reach, public or not, whatever its own rules say
+    #[arg(
+        long,
+        env = "PODFLARE_NETWORK_DENY",
+        value_delimiter = ',',
+        value_name = "NETWORKS"
+    )]
+    pub network_deny: Vec<String>,
+
+    /// Servers that names are asked of for sandboxes; those of /etc/resolv.conf unless given
+    #[arg(
+        long,
+        env = "PODFLARE_NETWORK_RESOLVERS",
+        value_delimiter = ',',
+        value_name = "ADDRESSES"
+    )]
+    pub network_resolvers: Vec<IpAddr>,
 
     /// Let VM processes keep the daemon's rights, where the host does not allow them to be confined (as a user other
     /// than root without user namespaces)

@@ -12,13 +12,14 @@ use crate::{hostd, up};
 const NOT_SETTINGS: [&str; 3] = ["config", "help", "version"];
 
 /// What `podflare up` tells the daemon itself; only a daemon that is started by hand takes these from elsewhere.
-const SET_BY_UP: [&str; 7] = [
+const SET_BY_UP: [&str; 8] = [
     "addr",
     "exposed_as",
     "data_dir",
     "images",
     "guest_initrd",
     "vmm",
+    "netd",
     "vcpus",
 ];
 

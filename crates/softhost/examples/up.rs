@@ -1,5 +1,5 @@
 //! Starts the software host by hand, from an image cache and binaries that are there: `up RUN_DIR CACHE PORT
-//! HOSTD VMM GUEST_INITRD`, with a state disk in the run directory's parent. Ctrl-C stops it.
+//! HOSTD VMM NETD GUEST_INITRD`, with a state disk in the run directory's parent. Ctrl-C stops it.
 //! Other first words: `status`, `stop`, `stats`, `exec RUN_DIR COMMAND`, `decide VMM`, `doctor RUN_DIR`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "an example talks to a terminal")]
@@ -18,12 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["up", run_dir, cache, port, hostd, vmm, guest_initrd] => {
+        ["up", run_dir, cache, port, hostd, vmm, netd, guest_initrd] => {
             let settings = settings(run_dir, port.parse()?);
             up(
                 &settings,
                 Path::new(cache),
-                [hostd, vmm, guest_initrd].map(PathBuf::from),
+                [hostd, vmm, netd, guest_initrd].map(PathBuf::from),
             )
         }
         ["status", run_dir] => print(&status(Path::new(run_dir))?),
@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 state_dir: Path::new(run_dir),
                 hostd: nowhere,
                 vmm: nowhere,
+                netd: nowhere,
                 images: &[],
             };
             diagnose(&input).iter().try_for_each(print)
@@ -71,7 +72,7 @@ fn settings(run_dir: &str, port: u16) -> Settings {
 fn up(
     settings: &Settings,
     cache: &Path,
-    [hostd, vmm, guest_initrd]: [PathBuf; 3],
+    [hostd, vmm, netd, guest_initrd]: [PathBuf; 4],
 ) -> Result<(), Box<dyn Error>> {
     require_packages(QEMU_PACKAGES, &Silent)?;
     let store = ImageStore::open(cache)?;
@@ -90,6 +91,7 @@ fn up(
         guest_initrd,
         hostd,
         vmm,
+        netd,
     };
     let memory_mib = machine_memory_mib(settings.memory_mib)?;
     let plan = Plan::Software(SoftwarePlan::new(&kernel, files, memory_mib)?);

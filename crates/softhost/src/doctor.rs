@@ -47,6 +47,7 @@ pub struct DoctorInput<'a> {
     pub state_dir: &'a Path,
     pub hostd: &'a Path,
     pub vmm: &'a Path,
+    pub netd: &'a Path,
     /// Files that a first start makes: name, and where it is once it is there.
     pub images: &'a [(&'a str, Option<PathBuf>)],
 }
@@ -73,6 +74,7 @@ pub fn diagnose(input: &DoctorInput<'_>) -> Vec<Check> {
     checks.push(clock());
     checks.push(program("host daemon", input.hostd));
     checks.push(program("VM process", input.vmm));
+    checks.push(program("network", input.netd));
     checks.extend(
         input
             .images
@@ -351,6 +353,7 @@ mod tests {
             state_dir: directory.path(),
             hostd: &nowhere,
             vmm: &nowhere,
+            netd: &nowhere,
             images: &[("root file system", None)],
         };
         let checks = diagnose(&input);

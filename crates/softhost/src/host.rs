@@ -177,6 +177,8 @@ fn hardware(plan: &HardwarePlan, settings: &Settings, run_dir: &RunDir) -> Resul
         .arg(&plan.guest_initrd)
         .arg("--vmm")
         .arg(&plan.vmm)
+        .arg("--netd")
+        .arg(&plan.netd)
         .args(["--vcpus", &plan.vcpus.to_string()])
         .args(&settings.hostd_arguments)
         .envs(

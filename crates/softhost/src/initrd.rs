@@ -103,6 +103,7 @@ fn payload(plan: &SoftwarePlan, settings: &Settings) -> Result<Vec<u8>, InitrdEr
     let files = [
         ("podflare/bin/podflare-hostd", 0o755, read(&plan.hostd)?),
         ("podflare/bin/podflare-vmm", 0o755, read(&plan.vmm)?),
+        ("podflare/bin/podflare-netd", 0o755, read(&plan.netd)?),
         ("podflare/guest-initrd.cpio", 0o644, read(&plan.guest_initrd)?),
         ("podflare/start-hostd", 0o700, start.into_bytes()),
     ];
@@ -147,6 +148,7 @@ fn start_script(settings: &Settings) -> Result<String, InitrdError> {
         ("--images", "/images"),
         ("--guest-initrd", "/podflare/guest-initrd.cpio"),
         ("--vmm", "/podflare/bin/podflare-vmm"),
+        ("--netd", "/podflare/bin/podflare-netd"),
         // QEMU's SVM emulation is not safe with VMs on several emulated CPUs, so guests have one.
         ("--vcpus", "1"),
     ];

@@ -30,6 +30,8 @@ pub struct SoftwarePlan {
     pub hostd: PathBuf,
     /// Static executable of the VM process.
     pub vmm: PathBuf,
+    /// Static executable of the network.
+    pub netd: PathBuf,
     /// See [`machine_memory_mib`](crate::machine_memory_mib).
     pub memory_mib: u32,
 }
@@ -39,6 +41,7 @@ pub struct SoftwarePlan {
 pub struct HardwarePlan {
     pub hostd: PathBuf,
     pub vmm: PathBuf,
+    pub netd: PathBuf,
     pub guest_initrd: PathBuf,
     /// Directory with guest kernel and root file systems, laid out as on the images disk.
     pub images: PathBuf,
@@ -54,6 +57,7 @@ pub struct SoftwareFiles {
     pub guest_initrd: PathBuf,
     pub hostd: PathBuf,
     pub vmm: PathBuf,
+    pub netd: PathBuf,
 }
 
 impl SoftwarePlan {
@@ -77,6 +81,7 @@ impl SoftwarePlan {
             guest_initrd: files.guest_initrd,
             hostd: files.hostd,
             vmm: files.vmm,
+            netd: files.netd,
             memory_mib,
         })
     }

@@ -67,6 +67,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         state_dir: &directories.state,
         hostd: &binaries.hostd,
         vmm: &binaries.vmm,
+        netd: &binaries.netd,
         images: &images,
     };
     let mut checks: Vec<Finding> = softhost::diagnose(&input).into_iter().map(Finding::of).collect();
@@ -139,7 +140,7 @@ impl Finding {
             Ok(()) => Self {
                 name,
                 verdict: "ok",
-                found: "hostd, vmm and agent need no libraries".into(),
+                found: "the programs need no libraries".into(),
                 fix: None,
             },
             Err(error @ (BinariesError::Dynamic { .. } | BinariesError::NotElf { .. })) => {

@@ -14,6 +14,7 @@ pub(crate) mod machine;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod sandbox;
+pub(crate) mod secret;
 pub(crate) mod shell;
 pub(crate) mod space;
 pub(crate) mod status;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Top(args) => top::run(context, args),
         Command::Run(args) => run::run(context, args),
         Command::Sandbox(command) => sandbox::dispatch(context, command),
+        Command::Secret(command) => secret::dispatch(context, command),
         Command::Space(command) => space::dispatch(context, command),
         Command::Key(command) => key::dispatch(context, command),
         Command::Tenant(command) => tenant::dispatch(context, command),

@@ -23,6 +23,7 @@ Examples:
   podflare run --bash -c 'uname -a'
   echo 'print(1)' | podflare run -
   podflare run --template default --ram-mib 2048 --verbose script.py
+  podflare run --egress off script.py     it reaches nothing
 
 The exit code is that of the code; 125 means that Podflare could not run it.
 Ctrl-C interrupts the code and removes the sandbox.";

@@ -7,7 +7,7 @@ use api::{UsageDay, UsageFigures, UsageList};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Paint, Show, duration, table};
+use crate::output::{Paint, Show, bytes, duration, table};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +53,17 @@ impl Show for UsageList {
         if self.tenants.is_empty() {
             return String::new();
         }
-        let head = ["TENANT", "DAY", "SANDBOXES", "SANDBOX TIME", "RUNS", "IN", "OUT"];
+        let head = [
+            "TENANT",
+            "DAY",
+            "SANDBOXES",
+            "SANDBOX TIME",
+            "RUNS",
+            "IN",
+            "OUT",
+            "SENT",
+            "RECEIVED",
+        ];
         let mut rows = vec![head.map(str::to_owned)];
         for tenant in &self.tenants {
             let days = tenant.days.iter();
@@ -66,7 +76,7 @@ impl Show for UsageList {
     }
 }
 
-fn row(tenant: String, day: String, used: &UsageFigures) -> [String; 7] {
+fn row(tenant: String, day: String, used: &UsageFigures) -> [String; 9] {
     let time = Duration::try_from_secs_f64(used.sandbox_seconds).unwrap_or_default();
     [
         tenant,
@@ -76,39 +86,7 @@ fn row(tenant: String, day: String, used: &UsageFigures) -> [String; 7] {
         used.execs.to_string(),
         bytes(used.bytes_in),
         bytes(used.bytes_out),
+        bytes(used.network_sent_bytes),
+        bytes(used.network_received_bytes),
     ]
-}
-
-/// In the largest unit that leaves a digit before the point.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut whole, mut unit, mut rest) = (count, 0, 0);
-    while whole >= 1024 && unit + 1 < UNITS.len() {
-        rest = whole % 1024;
-        whole /= 1024;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{whole} B"),
-        _ => format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_in_round_units() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (5 << 30, "5.0 GiB"),
-            (1 << 52, "4096.0 TiB"),
-        ];
-        for (count, words) in cases {
-            assert_eq!(bytes(count), words);
-        }
-    }
 }

@@ -11,5 +11,5 @@ pub(crate) use paint::Paint;
 pub(crate) use printer::{Form, Printer, Show};
 pub(crate) use progress::Steps;
 pub(crate) use words::{
-    duration, mebibytes, pool_state_name, since, source_name, state_name, table, time_left,
+    bytes, duration, mebibytes, pool_state_name, since, source_name, state_name, table, time_left,
 };

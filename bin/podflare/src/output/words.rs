@@ -78,6 +78,21 @@ pub(crate) fn mebibytes(mib: u64) -> String {
     }
 }
 
+/// In the largest unit that leaves a digit before the point.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut whole, mut unit, mut rest) = (count, 0, 0);
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        rest = whole % 1024;
+        whole /= 1024;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{whole} B"),
+        _ => format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]),
+    }
+}
+
 /// Rows in columns two spaces apart, the last column ragged. Cells hold no styles: their width would lie.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
@@ -112,6 +127,20 @@ mod tests {
         ];
         for (ms, words) in cases {
             assert_eq!(duration(Duration::from_millis(ms)), words);
+        }
+    }
+
+    #[test]
+    fn bytes_are_in_round_units() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 30, "5.0 GiB"),
+            (1 << 52, "4096.0 TiB"),
+        ];
+        for (count, words) in cases {
+            assert_eq!(bytes(count), words);
         }
     }
 

@@ -18,6 +18,14 @@ fn every_command_has_help_of_its_own() {
             "podflare sandbox rollback ID",
         ),
         (&["sandbox", "set", "--help"], "podflare sandbox extend ID 1h"),
+        (
+            &["sandbox", "egress", "--help"],
+            "podflare sandbox egress ID --off",
+        ),
+        (
+            &["secret", "--help"],
+            "podflare secret set TOKEN --host api.example.com",
+        ),
         (&["key", "--help"], "podflare key rotate KEY --grace 86400"),
         (&["tenant", "--help"], "--limit ram_mib=8192"),
         (&["usage", "--help"], "--mine"),

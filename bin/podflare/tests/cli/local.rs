@@ -129,7 +129,12 @@ fn up_without_its_programs_says_which_is_missing_and_where_it_looked() {
         "{finished:?}"
     );
     assert!(finished.stderr.contains("PODFLARE_LIBEXEC"), "{finished:?}");
-    for name in ["podflare-hostd", "podflare-vmm", "podflare-agent"] {
+    for name in [
+        "podflare-hostd",
+        "podflare-vmm",
+        "podflare-netd",
+        "podflare-agent",
+    ] {
         // A program of this machine that surely needs shared libraries: ourselves, as built for tests.
         fs::copy(env!("CARGO_BIN_EXE_podflare"), empty.join(name)).unwrap();
         fs::set_permissions(empty.join(name), fs::Permissions::from_mode(0o755)).unwrap();

@@ -31,6 +31,12 @@ pub struct UsageFigures {
     pub bytes_in: u64,
     /// Bytes that sandboxes sent to clients: events, output, files.
     pub bytes_out: u64,
+    /// Content that sandboxes sent to the network, in bytes.
+    #[serde(default)]
+    pub network_sent_bytes: u64,
+    /// Content that sandboxes received from it.
+    #[serde(default)]
+    pub network_received_bytes: u64,
 }
 
 /// One tenant's usage.
@@ -79,6 +85,8 @@ impl UsageFigures {
             execs: self.execs + other.execs,
             bytes_in: self.bytes_in + other.bytes_in,
             bytes_out: self.bytes_out + other.bytes_out,
+            network_sent_bytes: self.network_sent_bytes + other.network_sent_bytes,
+            network_received_bytes: self.network_received_bytes + other.network_received_bytes,
         }
     }
 }

@@ -23,5 +23,6 @@ pub use assemble::document;
 pub use operation::{Method, Operation};
 pub use routes::operations;
 pub(crate) use stand_ins::{
-    CheckpointIdText, LimitsObject, OverridesObject, PtyIdText, SandboxIdText, SpaceIdText, TierText,
+    CheckpointIdText, LimitsObject, OverridesObject, PtyIdText, SandboxIdText, SecretName, SpaceIdText,
+    TierText,
 };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::admin::TENANT_NAME_PATTERN;
 use crate::files::FILE_PATH_BYTES_MAX;
+use crate::secret::SECRET_NAME_PATTERN;
 
 /// Longer ones are legal and mean nothing here.
 const HEADER_LEN_MAX: usize = 1024;
@@ -37,7 +38,7 @@ pub(super) enum QueryType {
 }
 
 /// What each name in `{}` of a path stands for, and how it looks. Names mean the same on every route.
-const SEGMENTS: [(&str, &str, &str); 13] = [
+const SEGMENTS: [(&str, &str, &str); 14] = [
     ("id", "^sbx_[0-9a-f]{32}$", "The sandbox."),
     ("space", "^spc_[0-9a-f]{32}$", "The space."),
     ("pty", "^pty_[0-9a-f]{32}$", "The terminal."),
@@ -49,6 +50,7 @@ const SEGMENTS: [(&str, &str, &str); 13] = [
     ("name", TENANT_NAME_PATTERN, "The tenant."),
     ("key", "^key_[0-9a-f]+$", "The `id` of the key."),
     ("webhook", "^whk_[0-9a-f]{32}$", "The webhook."),
+    ("secret", SECRET_NAME_PATTERN, "The name of the secret."),
     ("delivery", "^dlv_[0-9a-f]{32}$", "The delivery."),
     ("port", "^[1-9][0-9]{0,4}$", "The port, 1 to 65535."),
     ("token", "^[A-Za-z0-9_-]{1,200}$", "What a share has given."),

@@ -6,6 +6,8 @@ use pod_types::{Limit, Tier};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::secret::SECRET_NAME_PATTERN;
+
 /// Id of a sandbox.
 #[derive(Debug, JsonSchema)]
 #[schemars(inline, extend("pattern" = "^sbx_[0-9a-f]{32}$"))]
@@ -29,6 +31,12 @@ pub(crate) struct PtyIdText(Cow<'static, str>);
 #[schemars(inline, extend("pattern" = "^ckp_[0-9a-f]{32}$"))]
 #[expect(dead_code, reason = "it stands for another type in schemas only")]
 pub(crate) struct CheckpointIdText(Cow<'static, str>);
+
+/// Name of a secret.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, extend("pattern" = SECRET_NAME_PATTERN))]
+#[expect(dead_code, reason = "it stands for another type in schemas only")]
+pub(crate) struct SecretName(Cow<'static, str>);
 
 /// A tier.
 #[derive(Debug)]

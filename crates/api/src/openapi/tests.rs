@@ -13,8 +13,8 @@ use super::{document, operations, parameters};
 use crate::{
     ChangeRequest, CheckpointRequest, CreateRequest, ErrorCode, ExecRequest, ForkRequest, FreezeRequest,
     NewKeyRequest, NewTenantRequest, PtyCreateRequest, PtyInputRequest, PtyReadRequest, PtyResizeRequest,
-    ResumeRequest, RollbackRequest, RotateRequest, SetTenantRequest, ShareRequest, WebhookChange,
-    WebhookRequest,
+    ResumeRequest, RollbackRequest, RotateRequest, SecretRequest, SetTenantRequest, ShareRequest,
+    WebhookChange, WebhookRequest,
 };
 use judge::accepts;
 
@@ -113,7 +113,7 @@ fn every_error_code_is_an_answer_of_some_operation_or_of_the_router_itself() {
 /// A request type's schema and its parser.
 type Request = (&'static str, fn(&[u8]) -> bool);
 
-const REQUESTS: [Request; 21] = [
+const REQUESTS: [Request; 22] = [
     ("CheckpointRequest", |body| CheckpointRequest::parse(body).is_ok()),
     ("RollbackRequest", |body| RollbackRequest::parse(body).is_ok()),
     ("ChangeRequest", |body| ChangeRequest::parse(body).is_ok()),
@@ -133,6 +133,7 @@ const REQUESTS: [Request; 21] = [
     ("RotateRequest", |body| RotateRequest::parse(body).is_ok()),
     ("FreezeRequest", |body| FreezeRequest::parse(body).is_ok()),
     ("ResumeRequest", |body| ResumeRequest::parse(body).is_ok()),
+    ("SecretRequest", |body| SecretRequest::parse(body).is_ok()),
     ("WebhookRequest", |body| WebhookRequest::parse(body).is_ok()),
     ("WebhookChange", |body| WebhookChange::parse(body).is_ok()),
 ];

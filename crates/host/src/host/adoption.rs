@@ -193,6 +193,7 @@ impl Host {
             (std::mem::take(orphans), std::mem::take(bookmarks))
         };
         if orphans.is_empty() {
+            self.network.wires.settle();
             return TakenOver::default();
         }
         let started = Instant::now();
@@ -207,6 +208,7 @@ impl Host {
             self.take_over_one(orphan, tickets, &former).instrument(span)
         });
         let outcomes: Vec<_> = stream::iter(adopting).buffer_unordered(AT_ONCE).collect().await;
+        self.network.wires.settle();
         let checkpoints = self.take_over_checkpoints(bookmarks, &former).await;
         let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
         let report = TakenOver {
@@ -302,7 +304,7 @@ impl Host {
         self: &Arc<Self>,
         account: &Arc<Account>,
         record: Record,
-        (home, replay): (Home, Arc<Replay>),
+        (mut home, replay): (Home, Arc<Replay>),
         up: Result<Up, (String, String)>,
         former: &HashMap<SandboxId, SandboxId>,
     ) -> Outcome {
@@ -310,6 +312,13 @@ impl Host {
             tracing::error!("the record of a sandbox names no ancestry; ending its VM");
             return Outcome::Ended;
         };
+        let wires = &self.network.wires;
+        let wire = match record.spec.wire {
+            Some(wire) if up.is_ok() => wires.claim(wire, spec.egress.clone()),
+            // Also of one without a VM: what it could reach is still shown.
+            _ => wires.make_lost(spec.egress.clone()),
+        };
+        home.take_wire(wire);
         let draft = Draft {
             title: Title {
                 id: record.id,
@@ -320,6 +329,7 @@ impl Host {
             spec,
             origin,
             files: home.files.clone(),
+            wire: home.wire_link(),
             replay,
             checkpoints: Arc::default(),
         };
@@ -329,6 +339,7 @@ impl Host {
         let (id, reserved_mib) = (record.id, record.reserved_mib);
         let (sandbox, mailbox) = self.draw_up(draft);
         sandbox.take_record(Record { parent, ..record });
+        sandbox.inherit_network();
         // Nobody could use it while there was no daemon.
         sandbox.touch();
         let mut goes_on = None;
@@ -363,6 +374,7 @@ impl Host {
             return Outcome::Ended;
         }
         self.registry().recall(id, parent);
+        self.give_secrets(&sandbox);
         self.carry_on(&sandbox, goes_on);
         let pid = sandbox.vmm_pid();
         tracing::info!(event = events::SANDBOX_ADOPTED, pid, "sandbox taken over");
@@ -376,7 +388,8 @@ impl Host {
             vcpus: record.spec.vcpus,
             ram_mib: record.spec.ram_mib,
             rootfs_gb: record.spec.rootfs_gb,
-            egress: record.spec.egress,
+            egress: record.spec.egress.clone(),
+            secrets: record.spec.secrets.clone(),
         };
         Some((spec, origin_of(&record.origin)?))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{CheckpointRequest, RollbackRequest, RolledBack, Source};
+use egress::Policy;
 use lifecycle::{BookmarkRefused, EndReason, ForkRefused, QuotaRefused};
 use pod_types::{CheckpointId, ErrorChain, IdError, SandboxId};
 use tokio::sync::oneshot;
@@ -24,9 +25,9 @@ use crate::metrics::{Failing, Operation};
 use crate::nursery::{RaiseError, raise_as};
 use crate::records::{CheckpointRecord, OriginRecord};
 use crate::replay::Succession;
-use crate::sandbox::{Message, Origin, Sandbox, Start};
+use crate::sandbox::{Message, Origin, Sandbox, Spec, Start};
 use crate::tenants::TurnRefused;
-use crate::vm::{self, CloneError, Order};
+use crate::vm::{self, CloneError, Order, Reach};
 
 /// Why a state was not kept, or not gone back to. The sandbox is as it was in any case.
 #[derive(Debug)]
@@ -215,7 +216,7 @@ impl Host {
         let need = self.clone_estimate_mib(&old.spec);
         let (reservation, _turn) = self.room_at_turn(turn, line, need, &old.account).await?;
         marks.mark("turn");
-        let vm = self.revive(&checkpoint).await?;
+        let vm = self.revive(&checkpoint, &old).await?;
         marks.mark("clone");
         let (vm, connection) = raise_as(vm, id, Clock::WentOn, 1)
             .instrument(tracing::debug_span!("identity"))
@@ -227,12 +228,17 @@ impl Host {
             .map_err(CheckpointError::Carry)?;
         marks.mark("identity");
         let Heir { replay, reached } = heir;
+        let wire = vm.home.wire_link();
         let draft = Draft {
             title: old.title(),
             // It comes with the id.
             slot: None,
             account: Arc::clone(&old.account),
-            spec: old.spec.clone(),
+            spec: Spec {
+                egress: wire.policy().unwrap_or(Policy::Closed),
+                ..old.spec.clone()
+            },
+            wire,
             origin: checkpoint.origin.clone(),
             files: vm.home.files.clone(),
             replay,
@@ -240,9 +246,11 @@ impl Host {
         };
         let (new, mailbox) = self.draw_up(draft);
         new.disk_room.unsure();
+        new.inherit_network();
         let (idle, carried) = reached.split();
         new.be_born(&vm.process, idle);
         new.replay.keep_in(new.files.replay());
+        new.network_is_ready().await;
         let reserved_mib = reservation.mib();
         let start = Start::Born(Box::new(vm));
         let ended_execs = old.runs();
@@ -253,6 +261,7 @@ impl Host {
                 NotAdopted::Overtaken if self.find(id, tenant).is_some() => CheckpointError::Overtaken,
                 NotAdopted::Overtaken => CheckpointError::Unknown,
             })?;
+        self.give_secrets(&new);
         // Only now: a daemon that is killed before this leaves the sandbox as it was.
         new.take_place_of(&old, reserved_mib);
         self.dismiss(&old, EndReason::RolledBack);
@@ -265,8 +274,8 @@ impl Host {
         Ok((answer, marks))
     }
 
-    /// A clone of what a checkpoint keeps, which runs.
-    async fn revive(&self, checkpoint: &Checkpoint) -> Result<vm::Vm, CheckpointError> {
+    /// A clone of what a checkpoint keeps, which runs. It reaches what the sandbox does now, and not what it did then.
+    async fn revive(&self, checkpoint: &Checkpoint, old: &Sandbox) -> Result<vm::Vm, CheckpointError> {
         let lost = || {
             let why = checkpoint.lost().unwrap_or("it was deleted meanwhile");
             CheckpointError::Lost(why.to_owned())
@@ -278,7 +287,8 @@ impl Host {
         let parent = vm.process.pid();
         let order = Order { count: 1, run: true };
         let (homes, spawner) = (&self.tools.homes, &*self.tools.spawner);
-        let cloning = vm::clone_vm(&mut vm.control, parent, order, homes, spawner);
+        let asked = (order, Reach::Of(&old.wire));
+        let cloning = vm::clone_vm(&mut vm.control, parent, asked, homes, spawner);
         match cloning.instrument(tracing::debug_span!("clone")).await {
             Ok(mut brood) => brood.vms.pop().ok_or_else(lost),
             Err(error) => {

@@ -19,6 +19,7 @@ use crate::checkpoints::Checkpoints;
 use crate::clock;
 use crate::happenings::Happening;
 use crate::metrics::{Failing, Operation};
+use crate::network::WireLink;
 use crate::nursery::{Newborn, Nursery};
 use crate::replay::Replay;
 use crate::sandbox::{
@@ -42,6 +43,8 @@ pub(crate) enum CreateRefused {
         asked: u32,
         least: u32,
     },
+    /// The tenant has no secret of this name.
+    UnknownSecret(String),
     /// The tenant was removed a moment ago.
     NoTenant,
     Quota(QuotaRefused),
@@ -61,6 +64,7 @@ impl CreateRefused {
     fn failing(&self) -> Failing {
         match self {
             Self::UnknownTemplate { .. }
+            | Self::UnknownSecret(_)
             | Self::SmallDisk { .. }
             | Self::Quota(_)
             | Self::Turn(_)
@@ -90,6 +94,7 @@ pub(super) struct Draft {
     pub(super) spec: Spec,
     pub(super) origin: Origin,
     pub(super) files: VmFiles,
+    pub(super) wire: WireLink,
     pub(super) replay: Arc<Replay>,
     pub(super) checkpoints: Arc<Checkpoints>,
 }
@@ -149,7 +154,7 @@ impl Host {
     ) -> Result<(Arc<Sandbox>, Marks), CreateRefused> {
         let mut marks = Marks::begin();
         let account = self.tenants().account(tenant).ok_or(CreateRefused::NoTenant)?;
-        let (spec, terms) = self.specify(request, &account.limits())?;
+        let (spec, terms) = self.specify(request, tenant, &account.limits())?;
         if self.is_stopping() {
             return Err(CreateRefused::Stopping);
         }
@@ -163,6 +168,7 @@ impl Host {
             let booting = self.boot(spec, terms, slot);
             let sandbox = booting.instrument(tracing::debug_span!("boot")).await?;
             marks.mark("boot");
+            sandbox.network_is_ready().await;
             return Ok((sandbox, marks));
         };
         let line = Line::Clone(&spec.template.name);
@@ -173,6 +179,7 @@ impl Host {
         if let Some(newborn) = waking.await {
             marks.mark("wake");
             let sandbox = self.hand_over(newborn, Source::Pool, spec, terms, slot)?;
+            sandbox.network_is_ready().await;
             return Ok((sandbox, marks));
         }
         let need = nursery.estimate_mib();
@@ -197,6 +204,7 @@ impl Host {
                 sandbox
             }
         };
+        sandbox.network_is_ready().await;
         nursery.missed(marks.elapsed());
         Ok((sandbox, marks))
     }
@@ -241,14 +249,17 @@ impl Host {
             origin: self.origin_of_root(source, born_ms),
             replay: Replay::kept_in(vm.home.files.replay()),
             files: vm.home.files.clone(),
+            wire: vm.home.wire_link(),
             checkpoints: Arc::default(),
         };
         let (sandbox, mailbox) = self.draw_up(draft);
+        sandbox.open_network();
         sandbox.be_born(&vm.process, Some(connection));
         let recorded = sandbox.begin_record(None, reservation.mib());
         recorded.map_err(CreateRefused::NoRecord)?;
         let place = Place::New { parent: None };
         self.adopt(&sandbox, place, mailbox, reservation, Start::Born(Box::new(vm)))?;
+        self.give_secrets(&sandbox);
         self.happened(&sandbox, Happening::Created);
         Ok(sandbox)
     }
@@ -265,7 +276,7 @@ impl Host {
         let need = u64::from(spec.ram_mib);
         let (reservation, _turn) = self.room_at_turn(turn, Line::Boot, need, &account).await?;
         let id = SandboxId::random().map_err(CreateRefused::NoId)?;
-        let home = self.tools.homes.empty().map_err(CreateRefused::NoDirectory)?;
+        let home = self.tools.homes.wired().map_err(CreateRefused::NoDirectory)?;
         let draft = Draft {
             title: Title { id, terms },
             account,
@@ -274,6 +285,7 @@ impl Host {
             origin: self.origin_of_root(Source::Boot, terms.created_at_ms),
             replay: Replay::kept_in(home.files.replay()),
             files: home.files.clone(),
+            wire: home.wire_link(),
             checkpoints: Arc::default(),
         };
         let (born, birth) = oneshot::channel();
@@ -292,6 +304,8 @@ impl Host {
             Ok(Ok(())) => {
                 sandbox.begin_slot();
                 sandbox.touch();
+                sandbox.open_network();
+                self.give_secrets(&sandbox);
                 match sandbox.begin_record(None, reserved_mib) {
                     Ok(()) => {
                         self.happened(&sandbox, Happening::Created);
@@ -322,7 +336,15 @@ impl Host {
     }
 
     /// What the sandbox will be: what is asked for, silently capped by what its tenant may have.
-    fn specify(&self, request: CreateRequest, limits: &Limits) -> Result<(Spec, Terms), CreateRefused> {
+    fn specify(
+        &self,
+        request: CreateRequest,
+        tenant: Tenant,
+        limits: &Limits,
+    ) -> Result<(Spec, Terms), CreateRefused> {
+        if let Some(name) = self.secrets.missing(tenant, &request.secrets) {
+            return Err(CreateRefused::UnknownSecret(name.to_owned()));
+        }
         let templates = &self.config.templates;
         let Some(template) = templates.get(request.template.as_deref()) else {
             return Err(CreateRefused::UnknownTemplate {
@@ -348,6 +370,7 @@ impl Host {
             // A template's own disk is part of the template.
             rootfs_gb: capped(rootfs_gb, limits.rootfs_gb).max(least),
             egress: request.egress,
+            secrets: request.secrets,
         };
         let terms = Terms {
             created_at_ms: clock::now_ms(),
@@ -369,6 +392,7 @@ impl Host {
             spec: draft.spec,
             origin: draft.origin,
             files: draft.files,
+            wire: draft.wire,
             runs_max: self.config.runs_per_sandbox,
             replay: draft.replay,
             checkpoints: draft.checkpoints,

@@ -11,13 +11,15 @@ use crate::auth::Tenant;
 use crate::events;
 use crate::happenings::Happening;
 use crate::lifetimes::Fate;
-use crate::sandbox::{Message, Sandbox, Terms, Title};
+use crate::sandbox::{Message, NotInForce, Sandbox, Terms, Title};
 
 /// Why the terms of a sandbox are not changed.
 #[derive(Debug)]
 pub(crate) enum ChangeRefused {
     Unknown,
     TooShort(TooShort),
+    /// It is not known yet whether what it may reach from now on holds.
+    NotInForce,
 }
 
 impl Host {
@@ -133,8 +135,8 @@ impl Host {
     }
 
     /// Gives a sandbox other terms, which counts as a use. What is asked for is capped without a word, as when it was
-    /// created.
-    pub(crate) fn change(
+    /// created. What it may reach holds when this returns.
+    pub(crate) async fn change(
         &self,
         id: SandboxId,
         tenant: Tenant,
@@ -161,10 +163,17 @@ impl Host {
             };
             sandbox.touch();
             sandbox.rename(Title { id, terms });
+            if let Some(egress) = &wanted.egress {
+                sandbox.wire.set_policy(egress.clone());
+            }
             sandbox
         };
         sandbox.note_change();
         self.watch(&sandbox);
+        if wanted.egress.is_some() {
+            let settled = sandbox.network_settles().await;
+            settled.map_err(|NotInForce| ChangeRefused::NotInForce)?;
+        }
         Ok(sandbox)
     }
 }

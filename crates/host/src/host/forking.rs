@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use agent_proto::{FailureCode, Reply, Request};
 use api::Source;
-use futures_util::future::try_join_all;
+use egress::Policy;
+use futures_util::future::{join_all, try_join_all};
 use lifecycle::{EndReason, ForkRefused, QuotaRefused};
 use pod_types::SandboxId;
 use tokio::sync::{mpsc, oneshot};
@@ -245,22 +246,28 @@ impl Host {
                 born_ms,
                 ..parent.title().terms
             };
+            let wire = vm.home.wire_link();
             let draft = Draft {
                 title: Title { id, terms },
                 account: Arc::clone(slot.account()),
                 slot: Some(slot),
-                spec: parent.spec.clone(),
+                spec: Spec {
+                    egress: wire.policy().unwrap_or(Policy::Closed),
+                    ..parent.spec.clone()
+                },
                 origin: Origin {
                     source: Source::Fork,
                     generation: parent.origin.generation.saturating_add(1),
                     ancestry: parent.origin.ancestry.child(self.next_vm(), created_at_ms),
                 },
                 files: vm.home.files.clone(),
+                wire,
                 replay: heir.replay,
                 checkpoints: Arc::default(),
             };
             let (sandbox, mailbox) = self.draw_up(draft);
             sandbox.disk_room.inherit(&parent.disk_room);
+            sandbox.inherit_network();
             let (idle, carried) = heir.reached.split();
             sandbox.be_born(&vm.process, idle);
             births.push(Newborn {
@@ -275,6 +282,8 @@ impl Host {
             .await
             .map_err(ForkError::Record)?;
         marks.mark("record");
+        let ready = births.iter().map(|child| child.sandbox.network_is_ready());
+        join_all(ready).await;
         let mut known = Vec::with_capacity(births.len());
         for newborn in births {
             let Newborn {
@@ -290,6 +299,7 @@ impl Host {
             };
             self.adopt(&sandbox, place, mailbox, part, start)
                 .map_err(|_: NotAdopted| ForkError::Stopping)?;
+            self.give_secrets(&sandbox);
             let parent = parent.id();
             self.happened(&sandbox, Happening::Forked { parent });
             self.carry_on(&sandbox, carried);

@@ -255,7 +255,8 @@ impl Host {
                 vcpus: spec.vcpus,
                 ram_mib: spec.ram_mib,
                 rootfs_gb: spec.rootfs_gb,
-                egress: spec.egress,
+                egress: sandbox.egress(),
+                secrets: spec.secrets.clone(),
             },
             terms: SavedTerms {
                 timeout_seconds: title.terms.timeout_seconds,

@@ -15,9 +15,11 @@ mod headroom;
 mod importing;
 mod keeping;
 mod marks;
+mod network;
 mod registry;
 mod resuming;
 mod room;
+mod secrets;
 mod turns;
 mod usage;
 
@@ -45,9 +47,11 @@ use crate::happenings::{Happening, Happenings};
 use crate::lifetimes::{Obituaries, Scheduler, Uptime};
 use crate::memory::MemoryWatch;
 use crate::metrics::{HostState, Metrics, measure_lag};
+use crate::network::{Network, Wires};
 use crate::nursery::{Nursery, Supplies};
 use crate::ports::ShareKey;
 use crate::sandbox::{Message, Sandbox, Tools};
+use crate::secrets::Secrets;
 use crate::spaces::Spaces;
 use crate::storage::{self, DataDir, DataDirError, Reaper, Shape, Spared};
 use crate::store::{Store, StoreOpenError};
@@ -71,6 +75,7 @@ pub(crate) use marks::Marks;
 pub(crate) use registry::MergeError;
 pub(crate) use resuming::ResumeError;
 pub(crate) use room::NoRoom;
+pub(crate) use secrets::ChangeSecretError;
 
 use turns::Turns;
 
@@ -83,11 +88,13 @@ pub struct Host {
     auth: Auth,
     tenants: Arc<Tenants>,
     webhooks: Arc<Webhooks>,
+    secrets: Arc<Secrets>,
     turns: Turns,
     data: DataDir,
     spaces: Arc<Spaces>,
     share_key: ShareKey,
     pub(crate) tools: Tools,
+    pub(crate) network: Network,
     registry: Mutex<Registry>,
     budget: Arc<Budget>,
     memory: Arc<MemoryWatch>,
@@ -130,6 +137,8 @@ pub enum OpenError {
     Tenants(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot read the webhooks")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot use the secrets of tenants")]
+    Secrets(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("refusing to start")]
     Auth(#[source] AuthConfigError),
 }
@@ -167,11 +176,19 @@ impl Host {
             .map_err(|error| OpenError::Tenants(error.into()))?;
         let auth = Auth::new(&config.auth, config.address, tenants.valid_keys()).map_err(OpenError::Auth)?;
         let allowed = config.webhooks.allowed(auth.is_open());
+        let secrets = Secrets::open(store.clone(), &data.secrets_key());
+        let secrets = secrets.map_err(|error| OpenError::Secrets(error.into()))?;
         let webhooks = Webhooks::open(store, allowed, config.region.clone());
         let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
+        let wires = Wires::new();
         let tools = Tools {
             spawner,
-            homes: Homes::new(data.vms().to_owned(), roster.clone(), found.next_home()),
+            homes: Homes::new(
+                data.vms().to_owned(),
+                roster.clone(),
+                Arc::clone(&wires),
+                found.next_home(),
+            ),
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
@@ -184,6 +201,13 @@ impl Host {
         let background = Background::default();
         let metrics = Arc::clone(&tools.metrics);
         background.spawn(measure_lag(Arc::downgrade(&metrics)));
+        let network = Network::open(
+            wires,
+            config.network.clone(),
+            data.path(),
+            &tools.metrics,
+            &background,
+        );
         let reaper = tools.reaper.clone();
         background.spawn(reaper.work(data.vms().to_owned(), roster, metrics));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
@@ -192,6 +216,7 @@ impl Host {
             auth,
             tenants,
             webhooks,
+            secrets,
             budget: Budget::new(config.memory.budget_mib),
             memory: MemoryWatch::new(config.memory.probe, config.memory.floor_mib),
             disk: DiskWatch::new(&config.data_dir, config.disk.probe, config.disk.reserve_mib),
@@ -202,6 +227,7 @@ impl Host {
             spaces,
             share_key,
             tools,
+            network,
             registry: Mutex::default(),
             activity: Arc::default(),
             scheduler: Scheduler::new(Uptime::default()),
@@ -280,6 +306,10 @@ impl Host {
         &self.webhooks
     }
 
+    pub(crate) fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+
     pub(crate) fn spaces(&self) -> &Arc<Spaces> {
         &self.spaces
     }
@@ -304,6 +334,8 @@ impl Host {
             pressure: self.memory.is_critical(),
             disk_pressure: !matches!(self.disk.fullness(), Fullness::Well | Fullness::Between),
             doomed_homes: self.tools.homes.doomed(),
+            netd_up: self.network.wires.is_up(),
+            wires: self.network.wires.attached(),
             deliveries: self.webhooks.pending(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
         }
@@ -409,6 +441,7 @@ impl Host {
             sleep(END_PAUSE).await;
             processes_left = left();
         }
+        self.network.end().await;
         // Sandboxes that ended just now have told so.
         self.webhooks.close().await;
         self.tenants.close().await;
@@ -449,6 +482,11 @@ fn limit_vms(homes: &Homes) -> Option<String> {
 }
 
 impl Background {
+    #[cfg(test)]
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Runs until it ends by itself or the host stops.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();

@@ -184,6 +184,7 @@ impl Host {
                 ancestry: Ancestry::root(self.next_vm(), clock::now_ms()),
             },
             files: risen.vm.home.files.clone(),
+            wire: risen.vm.home.wire_link(),
             replay: risen.replay,
             checkpoints: Arc::default(),
         };
@@ -193,6 +194,7 @@ impl Host {
             Some(scribe) => (None, Some((risen.connection, scribe))),
         };
         sandbox.be_born(&risen.vm.process, idle);
+        sandbox.open_network();
         // Before the space is used up: a daemon that is killed in between leaves both, and never neither.
         let (recorded, reserved_mib) = (Arc::clone(&sandbox), reservation.mib());
         let recording = tokio::task::spawn_blocking(move || {
@@ -219,6 +221,7 @@ impl Host {
             }
             return Err(ResumeError::Stopping);
         }
+        self.give_secrets(&sandbox);
         if let Some((connection, scribe)) = carried
             && let Ok(ticket) = sandbox.begin_run()
         {
@@ -232,6 +235,7 @@ impl Host {
             space: space.to_string(),
         };
         self.happened(&sandbox, happening);
+        sandbox.network_is_ready().await;
         marks.mark("consume");
         Ok((sandbox, marks))
     }
@@ -265,7 +269,11 @@ impl Host {
             vcpus: meta.shape.vcpus,
             ram_mib: meta.shape.ram_mib,
             rootfs_gb: meta.shape.rootfs_gb,
-            egress: request.egress.unwrap_or(meta.shape.egress),
+            secrets: meta.shape.secrets.clone(),
+            egress: request
+                .egress
+                .clone()
+                .unwrap_or_else(|| meta.shape.egress.clone()),
         })
     }
 

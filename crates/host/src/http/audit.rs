@@ -25,6 +25,13 @@ impl Deed {
         if let Some(rest) = path.strip_prefix("/v1/webhooks") {
             return Some(Self::to_webhook(method, rest));
         }
+        if let Some(name) = path.strip_prefix("/v1/secrets/") {
+            return Some(Self {
+                action: Action::Secret,
+                target: name.chars().take(64).collect(),
+                detail: Some(method.to_string()),
+            });
+        }
         if let Some(rest) = path.strip_prefix("/v1/spaces/") {
             return Self::of_space(method, rest);
         }
@@ -121,6 +128,10 @@ mod tests {
         assert_eq!(merge, Some((Action::Merge, Some("y".to_owned()))));
         let test = deed("POST", "/v1/webhooks/x/test");
         assert_eq!(test, Some((Action::Webhook, Some("POST test".to_owned()))));
+        assert_eq!(
+            deed("PUT", "/v1/secrets/token"),
+            Some((Action::Secret, Some("PUT".to_owned())))
+        );
         assert_eq!(
             deed("PUT", "/v1/sandboxes/x/files"),
             Some((Action::Files, Some("PUT".to_owned())))

@@ -8,6 +8,7 @@ use lifecycle::{ForkRefused, MergeRefused, QuotaRefused, RunRefused};
 use pod_types::ErrorChain;
 
 use crate::host::{ChangeRefused, CreateRefused, ForkError, MergeError, NoRoom};
+use crate::network::NetworkDown;
 use crate::sandbox::{CreateError, CreateFailure, Sandbox};
 use crate::store::StoreError;
 use crate::tenants::{ChangeError, TurnRefused};
@@ -18,6 +19,16 @@ pub(super) struct Failed(pub(super) ApiError);
 
 /// When memory will be free again is not known; a client that hammers helps nobody.
 const NO_CAPACITY_RETRY_S: u32 = 5;
+
+/// Another network process is there by then.
+const NETWORK_RETRY_S: u32 = 2;
+
+impl From<NetworkDown> for Failed {
+    fn from(down: NetworkDown) -> Self {
+        let error = ApiError::new(ErrorCode::NetworkUnavailable, down.to_string());
+        Self(error.retry_after(NETWORK_RETRY_S))
+    }
+}
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -101,6 +112,10 @@ pub(super) fn sandbox_failed(text: String, sandbox: &Sandbox) -> ApiError {
 impl From<CreateRefused> for Failed {
     fn from(refused: CreateRefused) -> Self {
         Self(match refused {
+            CreateRefused::UnknownSecret(name) => {
+                let text = format!("secrets: there is no secret {name:?}");
+                ApiError::new(ErrorCode::InvalidField, text).hint("PUT /v1/secrets/{secret} makes it")
+            }
             CreateRefused::UnknownTemplate { name, known } => {
                 let known = known.join(", ");
                 let text = format!("template: there is no template {name:?}; known: {known}");
@@ -171,8 +186,15 @@ impl From<ForkError> for Failed {
 
 impl From<ChangeRefused> for Failed {
     fn from(refused: ChangeRefused) -> Self {
-        let ChangeRefused::TooShort(short) = refused else {
-            return no_sandbox();
+        let short = match refused {
+            ChangeRefused::Unknown => return no_sandbox(),
+            ChangeRefused::TooShort(short) => short,
+            ChangeRefused::NotInForce => {
+                let text = "the host's network does not say whether what the sandbox may reach is in force; it is as soon as \
+                            the network answers";
+                let error = ApiError::new(ErrorCode::NetworkUnavailable, text);
+                return Self(error.retry_after(NETWORK_RETRY_S));
+            }
         };
         let text = format!("timeout_seconds: expected more than {}: {short}", short.age_s);
         let error = ApiError::new(ErrorCode::InvalidField, text);

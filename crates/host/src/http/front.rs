@@ -22,8 +22,8 @@ use super::metrics::{self, Readers};
 use super::routes::Routes;
 use super::unread::{Rest, Shared};
 use super::{
-    admin, audit, browser, checkpoints, diff, documents, exec, fates, files, forks, frozen_hint, ports, pty,
-    replay, sandboxes, spaces, status, terminal_page, transfers, usage, webhooks,
+    admin, audit, browser, checkpoints, diff, documents, egress, exec, fates, files, forks, frozen_hint,
+    ports, pty, replay, sandboxes, secrets, spaces, status, terminal_page, transfers, usage, webhooks,
 };
 use crate::auth::Refusal;
 use crate::host::Host;
@@ -215,6 +215,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/sandboxes/{id}/files", files::routes())
         .route("/v1/sandboxes/{id}/files/watch", files::watch_route())
         .route("/v1/sandboxes/{id}/console", get(sandboxes::console))
+        .route("/v1/sandboxes/{id}/egress/log", get(egress::log))
         .route("/v1/sandboxes/{id}/pty", post(pty::create).get(pty::list))
         .route("/v1/sandboxes/{id}/pty/{pty}/attach", get(pty::attach))
         .route("/v1/sandboxes/{id}/pty/{pty}/input", post(pty::input))
@@ -231,6 +232,7 @@ pub(super) fn routes() -> Routes {
         .route("/v1/usage", get(usage::own))
         .merge(ports::routes())
         .merge(webhooks::routes())
+        .merge(secrets::routes())
         .merge(admin::routes())
 }
 

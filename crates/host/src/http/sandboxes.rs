@@ -14,7 +14,7 @@ use axum::{Extension, Json};
 
 use super::error::{Failed, no_sandbox};
 use super::front::sandbox_id;
-use super::{body, patient};
+use super::{body, egress, patient};
 use crate::auth::Tenant;
 use crate::host::Host;
 use crate::sandbox::Sandbox;
@@ -70,7 +70,8 @@ pub(super) async fn show(
     let sandbox = host.find(sandbox_id(&request)?, tenant).ok_or_else(no_sandbox)?;
     let mut info = host.describe(&sandbox);
     if info.state == SandboxState::Ready {
-        info.stats = sandbox.stats().await;
+        let (stats, network) = tokio::join!(sandbox.stats(), host.network_of(&sandbox));
+        (info.stats, info.network) = (stats, network);
     }
     Ok(Json(info))
 }
@@ -83,11 +84,13 @@ pub(super) async fn change(
     let id = sandbox_id(&request);
     let (head, content) = request.into_parts();
     let wanted = ChangeRequest::parse(&body::read(&head.headers, content).await?)?;
-    let sandbox = host.change(id?, tenant, &wanted)?;
+    let sandbox = host.change(id?, tenant, &wanted).await?;
     let info = host.describe(&sandbox);
     let seconds = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
     let (life, idle) = (seconds(info.timeout_seconds), seconds(info.idle_timeout_seconds));
     let detail = format!("timeout {life}, idle {idle}, persistent {}", info.persistent);
+    let reach = wanted.egress.as_ref().map(egress::summary);
+    let detail = reach.map_or_else(|| detail.clone(), |reach| format!("{detail}, egress {reach}"));
     let note = AuditNote {
         target: None,
         detail: Some(detail),

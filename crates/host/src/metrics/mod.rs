@@ -15,6 +15,7 @@ mod families;
 mod histogram;
 mod http;
 mod lag;
+mod network;
 mod process;
 mod recent;
 mod runs;
@@ -35,6 +36,7 @@ pub(crate) use births::{Births, Failing, Operation};
 pub(crate) use histogram::Histogram;
 pub(crate) use http::{HttpMetrics, RouteMetrics};
 pub(crate) use lag::measure_lag;
+pub(crate) use network::NetworkMetrics;
 pub(crate) use process::{ProcessState, cpu_time};
 pub(crate) use recent::Recent;
 pub(crate) use runs::{RunOutcome, Runs};
@@ -57,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) runs: Runs,
     pub(crate) vms: Vms,
     pub(crate) spaces: SpaceMetrics,
+    pub(crate) network: NetworkMetrics,
     pub(crate) expirations: Expirations,
     /// How late timers of the runtime fire.
     pub(crate) lag: Histogram,
@@ -78,6 +81,7 @@ impl Metrics {
             runs: Runs::new(&mut families),
             vms: Vms::new(&mut families),
             spaces: SpaceMetrics::new(&mut families),
+            network: NetworkMetrics::new(&mut families),
             expirations: Expirations::new(&mut families),
             lag: families.histogram(
                 "event_loop_lag_seconds",

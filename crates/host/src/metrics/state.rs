@@ -18,6 +18,10 @@ pub(crate) struct HostState {
     pub(crate) doomed_homes: u64,
     /// Deliveries of webhooks that wait to be made.
     pub(crate) deliveries: u64,
+    /// The network process does what it is told.
+    pub(crate) netd_up: bool,
+    /// VMs that are connected to it.
+    pub(crate) wires: u64,
     /// Tasks of the runtime.
     pub(crate) tasks: u64,
 }
@@ -31,6 +35,10 @@ impl HostState {
         self.memory(families);
         let tasks = families.gauge("runtime_tasks", "Tasks of the daemon's runtime");
         tasks.set(whole(self.tasks));
+        let help = "1 while the network process does what it is told; otherwise no sandbox reaches anything";
+        families.gauge("netd_up", help).set(i64::from(self.netd_up));
+        let help = "VMs that are connected to the network process";
+        families.gauge("network_wires", help).set(whole(self.wires));
         let help = "Deliveries of webhooks that wait to be sent, or sent again";
         families
             .gauge("webhook_deliveries_pending", help)

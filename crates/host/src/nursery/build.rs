@@ -23,7 +23,7 @@ use super::newborn::{RaiseError, pause, raise, warm};
 use super::snapshots::Snapshot;
 use crate::agent::{AgentConnection, Clock};
 use crate::budget::OverBudget;
-use crate::vm::{self, BootError, CloneError, Code, ControlError, Order, Process, Vm};
+use crate::vm::{self, BootError, CloneError, Code, ControlError, Order, Process, Reach, Vm};
 
 /// How long a VM process may take to write a VM to disk: memory of a few GiB on a slow disk.
 const SNAPSHOT_BOUND: Duration = Duration::from_secs(180);
@@ -100,7 +100,7 @@ pub(super) async fn snapshot(supplies: &Supplies, new: &Snapshot) -> Result<(), 
 /// time, is then in the snapshot, and no clone of it has to do so again.
 async fn broken_in(supplies: &Supplies, first: &mut Vm) -> Result<Vm, BuildError> {
     let tools = &supplies.tools;
-    let order = Order { count: 1, run: true };
+    let order = (Order { count: 1, run: true }, Reach::Unneeded);
     let parent = first.process.pid();
     let brood = vm::clone_vm(&mut first.control, parent, order, &tools.homes, &*tools.spawner).await;
     let clone = brood.map_err(BuildError::Clone)?.vms.pop();
@@ -187,7 +187,7 @@ async fn boot(supplies: &Supplies) -> Result<Vm, BuildError> {
 async fn try_out(supplies: &Supplies, new: &Snapshot) -> Result<(), BuildError> {
     let mut zygote = restore(supplies, new, None, Code::Template).await?;
     let tools = &supplies.tools;
-    let order = Order { count: 1, run: true };
+    let order = (Order { count: 1, run: true }, Reach::Unneeded);
     let parent = zygote.process.pid();
     let brood = vm::clone_vm(&mut zygote.control, parent, order, &tools.homes, &*tools.spawner).await;
     for clone in brood.map_err(BuildError::Clone)?.vms {

@@ -13,6 +13,7 @@ use vmm_proto::Command;
 
 use crate::agent::{self, AgentConnection, AgentError, Clock};
 use crate::budget::Reservation;
+use crate::network::Wire;
 use crate::vm::{self, BootError, ControlError, Vm};
 
 /// How long a clone may take to take on its identity, which takes some milliseconds, and how much longer each of several
@@ -155,6 +156,9 @@ impl Waiting {
     /// Lets it run again, with the right time of day.
     pub(super) async fn wake(self) -> Result<Newborn, RaiseError> {
         let Self { mut newborn, since } = self;
+        if newborn.vm.home.wire().is_some_and(Wire::is_lost) {
+            vm::connect(&mut newborn.vm).await;
+        }
         let resumed = newborn.vm.control.run_within(WAKE_BOUND, Command::Resume).await;
         resumed.map_err(RaiseError::Resume)?;
         if since.elapsed() > CLOCK_GOOD_FOR {

@@ -24,7 +24,7 @@ use super::{Nursery, Request, key};
 use crate::events;
 use crate::metrics::{Death, Role};
 use crate::storage::Shape;
-use crate::vm::{self, Code, Vm};
+use crate::vm::{self, Code, Reach, Vm};
 
 /// After a failure: doubles from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -188,7 +188,7 @@ impl ZygoteOwner {
                         continue;
                     }
                     let tools = &self.nursery.supplies.tools;
-                    let brood = vm::clone_vm(control, pid, order, &tools.homes, &*tools.spawner).await;
+                    let brood = vm::clone_vm(control, pid, (order, Reach::Nothing), &tools.homes, &*tools.spawner).await;
                     let fatal = brood.as_ref().err().filter(|error| error.is_fatal());
                     let fatal = fatal.map(|error| ErrorChain(error).to_string());
                     // First, so that whoever asks again waits for the next one.

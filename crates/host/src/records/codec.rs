@@ -9,7 +9,7 @@ use thiserror::Error;
 const VERSION: u32 = 1;
 
 /// Far more than any record has.
-pub(super) const BYTES_MAX: usize = 64 * 1024;
+pub(super) const BYTES_MAX: usize = 512 * 1024;
 
 /// Hex digits of the digest that are kept: this is about damage, not about forgery.
 const DIGEST_DIGITS: usize = 16;
@@ -86,6 +86,7 @@ pub(super) mod tests {
     use crate::records::{FailureRecord, OriginRecord, Record, SpecRecord};
     use crate::sandbox::Terms;
     use crate::vm::ProcessName;
+    use egress::Policy;
     use pod_types::SandboxId;
     use proptest::prelude::*;
 
@@ -113,7 +114,9 @@ pub(super) mod tests {
                     vcpus: 1,
                     ram_mib: size,
                     rootfs_gb: size,
-                    egress: flag,
+                    egress: if flag { Policy::Open } else { Policy::Closed },
+                    secrets: Vec::new(),
+                    wire: flag.then_some(number),
                 },
                 origin: OriginRecord {
                     source: api::Source::Fork,

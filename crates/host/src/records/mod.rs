@@ -21,6 +21,7 @@ mod codec;
 mod find;
 mod keep;
 
+use egress::Policy;
 use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +79,12 @@ pub(crate) struct SpecRecord {
     pub(crate) vcpus: u8,
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
-    pub(crate) egress: bool,
+    pub(crate) egress: Policy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<String>,
+    /// The number of its wire, by which a network process knows it that goes on when its daemon does not.
+    #[serde(default)]
+    pub(crate) wire: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::handle::Sandbox;
+use crate::events;
+
 /// Lines that may come at once.
 const BURST: u32 = 10;
 /// Then one more for each of these.
@@ -59,6 +62,23 @@ impl Allowance {
         account.left -= 1;
         Word::Granted {
             left_out: std::mem::take(&mut account.left_out),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Whether a line that its guest causes may go into the log.
+    pub(crate) fn may_log(&self) -> bool {
+        match self.allowance.ask(Instant::now()) {
+            Word::Granted { left_out: 0 } => true,
+            Word::Granted { left_out } => {
+                tracing::warn!(event = events::LINES_LEFT_OUT, sandbox_id = %self.id(), left_out, "lines were left out");
+                true
+            }
+            Word::Refused => {
+                self.metrics.log_lines_left_out.inc();
+                false
+            }
         }
     }
 }

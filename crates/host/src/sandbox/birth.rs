@@ -87,17 +87,18 @@ impl Birth {
                     template = sandbox.spec.template.name,
                     "VM booted"
                 );
+                let mut vm = Vm {
+                    process,
+                    control,
+                    home: plan.home,
+                };
+                vm::connect(&mut vm).await;
                 // An owner alone moves the phase forward, so it is still booting here.
                 drop(sandbox.advance(lifecycle::Machine::booted));
                 if born.send(Ok(())).is_ok() {
-                    let home = plan.home;
-                    return Ok(Vm {
-                        process,
-                        control,
-                        home,
-                    });
+                    return Ok(vm);
                 }
-                process.end().await;
+                vm.process.end().await;
                 return Err(EndReason::Abandoned);
             }
             (Ok(_), None) => (EndReason::BootFailed, None),

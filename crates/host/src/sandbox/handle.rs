@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{SandboxInfo, SandboxState, SandboxStats, Source};
+use egress::Policy;
 use lifecycle::{Ancestry, ForkRefused, Machine, MergeRefused, Moment, Phase, RunRefused, Use};
 use pod_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::allowance::{Allowance, Word};
+use super::allowance::Allowance;
 use super::disk_room::DiskRoom;
 use super::owner::Message;
 use super::standing::Standing;
@@ -24,12 +25,12 @@ use crate::agent::AgentConnection;
 use crate::auth::Tenant;
 use crate::checkpoints::Checkpoints;
 use crate::clock;
-use crate::events;
 use crate::files::PER_SANDBOX_MAX;
 use crate::host::Activity;
 use crate::lifetimes::{Alarm, Uptime};
 use crate::memory::memory_of;
 use crate::metrics::Metrics;
+use crate::network::WireLink;
 use crate::ports::PortSlots;
 use crate::pty::PtySlots;
 use crate::replay::Replay;
@@ -47,7 +48,10 @@ pub(crate) struct Spec {
     pub(crate) vcpus: u8,
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
-    pub(crate) egress: bool,
+    /// What it may reach at its beginning.
+    pub(crate) egress: Policy,
+    /// Names of secrets that it may use, revoked ones among them.
+    pub(crate) secrets: Vec<String>,
 }
 
 /// What was agreed on with the client. It goes with the id, whichever VM is under it.
@@ -88,6 +92,7 @@ pub(crate) struct Beginning {
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    pub(crate) wire: WireLink,
     pub(crate) runs_max: u32,
     pub(crate) replay: Arc<Replay>,
     pub(crate) checkpoints: Arc<Checkpoints>,
@@ -108,6 +113,8 @@ pub(crate) struct Sandbox {
     pub(crate) spec: Spec,
     pub(crate) origin: Origin,
     pub(crate) files: VmFiles,
+    /// Its network, and what it may reach: that goes with the VM.
+    pub(crate) wire: WireLink,
     /// What its runs have said. It goes with the VM, whatever that is known as.
     pub(crate) replay: Arc<Replay>,
     /// They go with the id through rollbacks, and with the VM through merges.
@@ -138,7 +145,7 @@ pub(crate) struct Sandbox {
     pub(crate) tally: Tally,
     /// What its agent was last told to leave free of its disk.
     pub(crate) disk_room: DiskRoom,
-    allowance: Allowance,
+    pub(super) allowance: Allowance,
 }
 
 /// One accepted run; dropping it makes room for another.
@@ -162,6 +169,7 @@ impl Sandbox {
             spec: beginning.spec,
             origin: beginning.origin,
             files: beginning.files,
+            wire: beginning.wire,
             replay: beginning.replay,
             checkpoints: beginning.checkpoints,
             title: Mutex::new(beginning.title),
@@ -394,7 +402,8 @@ impl Sandbox {
                 Use::Until(last) => shown(last),
             }),
             persistent: terms.persistent,
-            egress: self.spec.egress,
+            egress: self.egress(),
+            secrets: self.spec.secrets.clone(),
             vmm_pid: self.vmm_pid(),
             parent: None,
             children: Vec::new(),
@@ -407,22 +416,8 @@ impl Sandbox {
                 _ => None,
             },
             stats: None,
+            network: None,
             usage: None,
-        }
-    }
-
-    /// Whether a line that its guest causes may go into the log.
-    pub(crate) fn may_log(&self) -> bool {
-        match self.allowance.ask(Instant::now()) {
-            Word::Granted { left_out: 0 } => true,
-            Word::Granted { left_out } => {
-                tracing::warn!(event = events::LINES_LEFT_OUT, sandbox_id = %self.id(), left_out, "lines were left out");
-                true
-            }
-            Word::Refused => {
-                self.metrics.log_lines_left_out.inc();
-                false
-            }
         }
     }
 

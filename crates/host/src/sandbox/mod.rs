@@ -4,6 +4,7 @@ mod allowance;
 mod birth;
 mod disk_room;
 mod handle;
+mod network;
 mod owner;
 mod run;
 mod standing;
@@ -12,6 +13,7 @@ mod uses;
 
 pub(crate) use birth::{Birth, BootPlan, CreateError, CreateFailure};
 pub(crate) use handle::{Beginning, Origin, Sandbox, Spec, Terms, Title};
+pub(crate) use network::NotInForce;
 pub(crate) use owner::{Message, Owner, Start, Tools};
 pub(crate) use run::{Run, RunEnd, RunStream};
 pub(crate) use uses::InUse;

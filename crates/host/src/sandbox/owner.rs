@@ -22,7 +22,9 @@ use crate::events;
 use crate::happenings::{Happening, Happenings};
 use crate::metrics::{Death, Metrics, Role};
 use crate::storage::Reaper;
-use crate::vm::{self, Brood, CloneError, FreezeFiles, FreezeVmError, Home, Homes, Order, Vm, VmmSpawner};
+use crate::vm::{
+    self, Brood, CloneError, FreezeFiles, FreezeVmError, Home, Homes, Order, Reach, Vm, VmmSpawner,
+};
 
 /// How long a VM process may take to answer a question.
 const STATS_BOUND: Duration = Duration::from_secs(2);
@@ -174,7 +176,11 @@ async fn live(
     tools: &Tools,
 ) -> (EndReason, Remains) {
     let (death, why) = loop {
-        let Vm { process, control, .. } = &mut vm;
+        let Vm {
+            process,
+            control,
+            home,
+        } = &mut vm;
         tokio::select! {
             biased;
             message = mailbox.recv() => match message {
@@ -220,6 +226,7 @@ async fn live(
                 },
             },
             how = process.exited() => break control.last_word(&how).await,
+            () = home.wire_lost() => vm::connect(&mut vm).await,
         }
     };
     tools.metrics.vms.died(Role::Sandbox, death);
@@ -244,7 +251,15 @@ fn fail(sandbox: &Sandbox, why: String, words: String) {
 
 async fn clone(vm: &mut Vm, order: Order, tools: &Tools) -> Result<Brood, CloneError> {
     let parent = vm.process.pid();
-    let brood = vm::clone_vm(&mut vm.control, parent, order, &tools.homes, &*tools.spawner).await;
+    // Those that run believe to be this one until they are told otherwise; those that do not are cloned once more.
+    let wire = vm.home.wire_link();
+    let reach = if order.run {
+        Reach::Of(&wire)
+    } else {
+        Reach::Unneeded
+    };
+    let asked = (order, reach);
+    let brood = vm::clone_vm(&mut vm.control, parent, asked, &tools.homes, &*tools.spawner).await;
     if brood.is_err() {
         tools.reaper.suspect();
     }

@@ -8,6 +8,7 @@ mod vm;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -74,6 +75,8 @@ pub(crate) struct Simulation {
     pub(crate) faults: Arc<Mutex<Faults>>,
     pub(crate) seen: Arc<Seen>,
     processes: Arc<Mutex<HashMap<u32, Known>>>,
+    /// Their ends of wires.
+    wires: Arc<Mutex<HashMap<u32, OwnedFd>>>,
     spawned: Arc<AtomicU32>,
     /// Where the first process was started: processes outlive a daemon whose runtime ends.
     runtime: Arc<OnceLock<Handle>>,
@@ -134,6 +137,14 @@ impl Simulation {
         end(&known.ended, "was killed by signal 9");
     }
 
+    /// Sends a frame from the guest of this process; false when its wire leads nowhere.
+    pub(crate) fn send_frame(&self, pid: u32, frame: &[u8]) -> bool {
+        let wires = self.wires.lock().unwrap();
+        wires
+            .get(&pid)
+            .is_some_and(|wire| rustix::net::send(wire, frame, rustix::net::SendFlags::NOSIGNAL).is_ok())
+    }
+
     pub(crate) fn children_of(&self, parent: u32) -> Vec<u32> {
         let processes = self.processes.lock().unwrap();
         let children = processes.iter().filter(|(_, known)| known.parent == parent);
@@ -167,7 +178,7 @@ impl Simulation {
             ended: Arc::clone(&ended),
         };
         self.seen.alive.fetch_add(1, Ordering::SeqCst);
-        let alive = Alive(Arc::clone(&self.seen));
+        let alive = Alive(self.clone(), pid);
         let task = self
             .runtime()
             .spawn(async move {
@@ -260,10 +271,11 @@ fn end(ended: &Ending, how: &str) {
 }
 
 /// Counts the process out, and closes its connections, however it ends.
-struct Alive(Arc<Seen>);
+struct Alive(Simulation, u32);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::SeqCst);
+        self.0.wires.lock().unwrap().remove(&self.1);
+        self.0.seen.alive.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -283,8 +283,10 @@ impl Vm {
                         memory: machine.memory.lock().unwrap().clone(),
                         runs: config.run,
                     };
-                    drop((next(), next(), next()));
+                    drop((next(), next()));
+                    let wire = next();
                     let child = self.simulation.start(self.pid, Origin::Cloned(Box::new(clone)));
+                    self.simulation.wires.lock().unwrap().insert(child.pid, wire);
                     self.simulation.seen.clones.fetch_add(1, Ordering::SeqCst);
                     pids.push(child.pid);
                 }
@@ -298,7 +300,10 @@ impl Vm {
                 })
             }
             Command::Wire => {
-                machine.descriptors.clear();
+                let mut given = std::mem::take(&mut machine.descriptors);
+                assert_eq!(given.len(), 1);
+                let wire = given.pop().unwrap();
+                self.simulation.wires.lock().unwrap().insert(self.pid, wire);
                 Outcome::Done
             }
             Command::Freeze(config) => return self.freeze(config, machine),

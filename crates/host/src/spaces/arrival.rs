@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::draft::Draft;
 use super::parcel::{Manifest, ParcelError, Part, Unpacker};
 use super::templates::{ID_BYTES, TemplateMemory, is_image_mark, is_memory_id};
-use super::{Meta, OverQuota, Spaces};
+use super::{Meta, OverQuota, Shape, Spaces};
 use crate::auth::Tenant;
 use crate::clock;
 use crate::replay::{KeptError, Succession};
@@ -145,7 +145,11 @@ impl Arrival {
             image,
             base,
             own_base_bytes: self.own_base_bytes,
-            shape,
+            // Whoever imports a file has not said that what is in it may use secrets of theirs.
+            shape: Shape {
+                secrets: Vec::new(),
+                ..shape
+            },
             terms,
             generation: 0,
             created_at_ms: clock::now_ms(),
@@ -250,7 +254,8 @@ mod tests {
                 vcpus: 1,
                 ram_mib: 512,
                 rootfs_gb: 1,
-                egress: true,
+                egress: egress::Policy::Open,
+                secrets: Vec::new(),
             },
             terms: SavedTerms {
                 timeout_seconds: None,

@@ -54,7 +54,7 @@ impl Departure {
             template: meta.template.clone(),
             image: meta.image.clone(),
             base: meta.base.clone(),
-            shape: meta.shape,
+            shape: meta.shape.clone(),
             terms: meta.terms,
             running: meta.running,
             lengths,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use api::{FreezeCause, SpaceInfo};
+use egress::Policy;
 use pod_types::{SandboxId, SpaceId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,7 @@ use vmm_proto::VmSize;
 /// Raise it when a field changes its meaning; fields may be added without.
 const VERSION: u32 = 1;
 /// Longer files are not ours.
-const BYTES_MAX: u64 = 64 * 1024;
+const BYTES_MAX: u64 = 512 * 1024;
 
 /// Everything but the VM and what it has said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,17 +46,20 @@ pub(crate) struct Meta {
     pub(crate) replay_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
     pub(crate) vcpus: u8,
     pub(crate) ram_mib: u32,
     pub(crate) rootfs_gb: u32,
-    pub(crate) egress: bool,
+    pub(crate) egress: Policy,
+    /// Names of secrets that it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<String>,
 }
 
 impl Shape {
     /// What the VM process is to hold it to.
-    pub(crate) fn size(self) -> VmSize {
+    pub(crate) fn size(&self) -> VmSize {
         VmSize {
             vcpus: self.vcpus,
             ram_mib: self.ram_mib,
@@ -102,7 +106,7 @@ impl Meta {
             ram_mib: self.shape.ram_mib,
             rootfs_gb: self.shape.rootfs_gb,
             vcpus: self.shape.vcpus,
-            egress: self.shape.egress,
+            egress: self.shape.egress.clone(),
             created_at_ms: self.created_at_ms,
             cause: self.cause,
             bytes: self.bytes(),

@@ -19,7 +19,8 @@ fn meta() -> Meta {
             vcpus: 2,
             ram_mib: 1024,
             rootfs_gb: 4,
-            egress: true,
+            egress: egress::Policy::Open,
+            secrets: Vec::new(),
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),

@@ -14,6 +14,7 @@ use crate::vm::{NAME_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 /// Holds the lock for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
+    path: PathBuf,
     vms: PathBuf,
     snapshots: PathBuf,
     spaces: PathBuf,
@@ -66,8 +67,19 @@ impl DataDir {
             spaces: path.join("spaces"),
             database: path.join("podflare.db"),
             share_key: path.join("ports.key"),
+            path,
             _lock: lock,
         })
+    }
+
+    /// The key that secrets are sealed with.
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.path.join("secrets.key")
+    }
+
+    /// Its real path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the directories of VMs are.

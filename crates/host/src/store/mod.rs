@@ -16,6 +16,7 @@ mod error;
 mod keys;
 mod open;
 mod schema;
+mod secrets;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(crate) use deliveries::{AttemptRow, DeliveryRow, Outcome, PENDING};
 pub(crate) use error::StoreError;
 pub(crate) use keys::KeyRow;
 pub use open::StoreOpenError;
+pub(crate) use secrets::SecretRow;
 pub(crate) use tenants::{NewTenant, TenantRow};
 pub(crate) use usage::{UsageDelta, UsageRow};
 pub(crate) use webhooks::HookRow;

@@ -9,9 +9,9 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i64 = 0x5064_466c;
 
 /// What this version expects in `user_version`: the number of steps.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 5;
 
-const STEPS: [&str; 3] = [TENANTS, WEBHOOKS, WAKE];
+const STEPS: [&str; 5] = [TENANTS, WEBHOOKS, WAKE, NETWORK, SECRETS];
 
 /// Times are milliseconds since the Unix epoch. Usage and audit rows outlive their tenants and keys, so they refer to
 /// them without a constraint. A tenant's number is never given to another.
@@ -115,6 +115,26 @@ CREATE TABLE attempts (
 
 /// Whether requests wake a tenant's frozen sandboxes; NULL is as the host has it.
 const WAKE: &str = "ALTER TABLE tenants ADD COLUMN wake INTEGER CHECK (wake IN (0, 1));";
+
+/// What sandboxes sent into the world, and received from it.
+const NETWORK: &str = "
+ALTER TABLE usage ADD COLUMN network_sent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN network_received INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Values are sealed, with a key that is not here.
+const SECRETS: &str = "
+CREATE TABLE secrets (
+    tenant_id INTEGER NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    placeholder TEXT NOT NULL,
+    hosts TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    changed_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, name)
+) STRICT, WITHOUT ROWID;
+";
 
 /// Takes the steps that are missing.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {

@@ -19,6 +19,9 @@ pub(crate) struct UsageDelta {
     /// What clients sent to sandboxes, and what sandboxes sent to them.
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// What sandboxes sent into the world, and received from it.
+    pub(crate) network_sent: u64,
+    pub(crate) network_received: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +41,17 @@ impl UsageRow {
     pub(crate) fn add(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let used = &self.used;
         transaction.execute(
-            "INSERT INTO usage (tenant_id, tenant, day, sandboxes, sandbox_ms, execs, bytes_in, bytes_out)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO usage (tenant_id, tenant, day, sandboxes, sandbox_ms, execs, bytes_in, bytes_out,
+                network_sent, network_received)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (tenant_id, day) DO UPDATE SET
                 sandboxes = sandboxes + excluded.sandboxes,
                 sandbox_ms = sandbox_ms + excluded.sandbox_ms,
                 execs = execs + excluded.execs,
                 bytes_in = bytes_in + excluded.bytes_in,
-                bytes_out = bytes_out + excluded.bytes_out",
+                bytes_out = bytes_out + excluded.bytes_out,
+                network_sent = network_sent + excluded.network_sent,
+                network_received = network_received + excluded.network_received",
             params![
                 self.tenant_id,
                 self.tenant,
@@ -55,6 +61,8 @@ impl UsageRow {
                 stored(used.execs),
                 stored(used.bytes_in),
                 stored(used.bytes_out),
+                stored(used.network_sent),
+                stored(used.network_received),
             ],
         )?;
         Ok(())
@@ -68,7 +76,7 @@ impl UsageRow {
     ) -> Result<Vec<Self>, StoreError> {
         let mut statement = transaction.prepare(
             "SELECT tenant_id, tenant, day, sandboxes, sandbox_ms, execs, bytes_in, bytes_out,
-                date(day * 86400, 'unixepoch')
+                date(day * 86400, 'unixepoch'), network_sent, network_received
              FROM usage WHERE day >= ?1 AND (?2 IS NULL OR tenant_id = ?2) ORDER BY tenant_id, day",
         )?;
         let rows = statement.query_map(params![day, tenant_id], read_row)?;
@@ -93,6 +101,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
             execs: read(row.get(5)?),
             bytes_in: read(row.get(6)?),
             bytes_out: read(row.get(7)?),
+            network_sent: read(row.get(9)?),
+            network_received: read(row.get(10)?),
         },
     })
 }

@@ -121,6 +121,8 @@ fn figures(used: &UsageDelta) -> UsageFigures {
         execs: used.execs,
         bytes_in: used.bytes_in,
         bytes_out: used.bytes_out,
+        network_sent_bytes: used.network_sent,
+        network_received_bytes: used.network_received,
     }
 }
 

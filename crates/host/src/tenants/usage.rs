@@ -14,6 +14,8 @@ pub(crate) struct Usage {
     execs: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    network_sent: AtomicU64,
+    network_received: AtomicU64,
     meter: Mutex<Meter>,
 }
 
@@ -32,6 +34,8 @@ impl Default for Usage {
             execs: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            network_sent: AtomicU64::new(0),
+            network_received: AtomicU64::new(0),
             meter: Mutex::new(Meter {
                 live: 0,
                 since: Instant::now(),
@@ -50,6 +54,12 @@ impl Usage {
     /// A sandbox has sent so many bytes to a client: events, output, a file.
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes have gone from sandboxes to the world, and back.
+    pub(crate) fn network(&self, sent: u64, received: u64) {
+        self.network_sent.fetch_add(sent, Ordering::Relaxed);
+        self.network_received.fetch_add(received, Ordering::Relaxed);
     }
 
     pub(crate) fn exec(&self) {
@@ -78,6 +88,8 @@ impl Usage {
             execs: taken(&self.execs),
             bytes_in: taken(&self.bytes_in),
             bytes_out: taken(&self.bytes_out),
+            network_sent: taken(&self.network_sent),
+            network_received: taken(&self.network_received),
         };
         (used != UsageDelta::default()).then_some(used)
     }
@@ -88,6 +100,7 @@ impl Usage {
         self.execs.fetch_add(used.execs, Ordering::Relaxed);
         self.bytes_in.fetch_add(used.bytes_in, Ordering::Relaxed);
         self.bytes_out.fetch_add(used.bytes_out, Ordering::Relaxed);
+        self.network(used.network_sent, used.network_received);
         self.meter().ns += u128::from(used.sandbox_ms) * 1_000_000;
     }
 

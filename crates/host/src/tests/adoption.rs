@@ -13,19 +13,19 @@ use super::{Daemon, Setup, eventually, pool_of};
 use crate::simulation::Simulation;
 
 /// A data directory and the VMs of whichever daemon has it.
-struct House {
+pub(super) struct House {
     simulation: Simulation,
     dir: Arc<TempDir>,
 }
 
 /// A daemon with a runtime of its own, so that it can vanish with all its tasks.
-struct Tenant {
+pub(super) struct Tenant {
     daemon: Option<Daemon>,
     runtime: Option<Runtime>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let simulation = Simulation::default();
         simulation.live_here();
         Self {
@@ -34,7 +34,7 @@ impl House {
         }
     }
 
-    async fn daemon(&self, setup: Setup) -> Tenant {
+    pub(super) async fn daemon(&self, setup: Setup) -> Tenant {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -57,12 +57,12 @@ impl House {
 }
 
 impl Tenant {
-    fn daemon(&self) -> &Daemon {
+    pub(super) fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().unwrap()
     }
 
     /// What `kill -9` does.
-    async fn vanish(&mut self) {
+    pub(super) async fn vanish(&mut self) {
         let daemon = self.daemon.take().unwrap();
         daemon.host.vanish();
         let lock = daemon.dir.path().join("data/hostd.lock");
@@ -78,7 +78,7 @@ impl Tenant {
         .await;
     }
 
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         let daemon = self.daemon.take().unwrap();
         let runtime = self.runtime.take().unwrap();
         runtime.spawn(async move { daemon.stop().await }).await.unwrap();
@@ -108,6 +108,7 @@ async fn info(daemon: &Daemon, sandbox: &str) -> serde_json::Value {
     let mut info = daemon.get(sandbox).await.json();
     for moving in [
         "stats",
+        "network",
         "expires_at_ms",
         "idle_expires_at_ms",
         "last_active_at_ms",

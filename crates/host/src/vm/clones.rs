@@ -4,7 +4,7 @@
 //! [`vmm_proto::CloneConfig`] for their order.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use vmm_proto::{CLONES_MAX, CloneConfig, DESCRIPTORS_PER_CLONE};
 use super::control::{Control, ControlError};
 use super::homes::{Furnished, Home, Homes};
 use super::process::{Process, VmmSpawner};
-use super::{CONSOLE_BYTES_MAX, Vm, wires};
+use super::{CONSOLE_BYTES_MAX, Vm};
+use crate::network::WireLink;
 
 /// How long a VM may take to make its clones. 32 took well below a second in emulation.
 const CLONE_BOUND: Duration = Duration::from_secs(10);
@@ -29,6 +30,17 @@ pub(crate) struct Order {
     pub(crate) run: bool,
 }
 
+/// What the network is to make of clones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reach<'a> {
+    /// They belong to nobody yet, and reach nothing.
+    Nothing,
+    /// They reach what the VM with this wire does, whose guest theirs take themselves for.
+    Of(&'a WireLink),
+    /// They never run.
+    Unneeded,
+}
+
 /// Clones of one VM, all made at once. Nobody has spoken to them yet.
 pub(crate) struct Brood {
     pub(crate) vms: Vec<Vm>,
@@ -40,8 +52,6 @@ pub(crate) struct Brood {
 pub(crate) enum CloneError {
     #[error("cannot make directories for the clones")]
     Home(#[source] io::Error),
-    #[error("cannot make wires for the clones")]
-    Wire(#[source] io::Error),
     #[error("the VM made no clones")]
     Parent(#[source] ControlError),
     #[error("the VM made {made} of {wanted} clones: {why}")]
@@ -63,17 +73,13 @@ impl CloneError {
 pub(crate) async fn clone_vm(
     control: &mut Control,
     parent: u32,
-    order: Order,
+    (order, reach): (Order, Reach<'_>),
     homes: &Arc<Homes>,
     spawner: &dyn VmmSpawner,
 ) -> Result<Brood, CloneError> {
     let wanted = order.count.clamp(1, CLONES_MAX);
     let furnished = homes.furnished(wanted.into()).await;
     let (layer, furnished) = furnished.map_err(CloneError::Home)?;
-    let wires = (0..wanted)
-        .map(|_| wires::dead_wire())
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(CloneError::Wire)?;
     let config = CloneConfig {
         count: wanted,
         run: order.run,
@@ -81,8 +87,7 @@ pub(crate) async fn clone_vm(
     };
     let report = {
         let mut descriptors = vec![layer.as_fd()];
-        let all = furnished.iter().zip(&wires);
-        descriptors.extend(all.flat_map(|(furnished, wire)| descriptors_of(furnished, wire)));
+        descriptors.extend(furnished.iter().flat_map(descriptors_of));
         let asked = timeout(CLONE_BOUND, control.clone_vm(config, &descriptors)).await;
         asked.unwrap_or(Err(ControlError::Silent(CLONE_BOUND)))
     };
@@ -102,6 +107,11 @@ pub(crate) async fn clone_vm(
         let process = Process::new(process, homes.roster());
         // It is its parent's child, and the kernel has said so.
         home.admit(pid);
+        match (home.wire(), reach) {
+            (Some(wire), Reach::Nothing) => wire.begin(None),
+            (Some(wire), Reach::Of(parent)) => wire.begin(Some(parent)),
+            (_, Reach::Unneeded) | (None, _) => {}
+        }
         let control = Control::connect_now(&home.files.control_socket())
             .await
             .map_err(CloneError::Reach)?;
@@ -124,15 +134,12 @@ pub(crate) async fn clone_vm(
     })
 }
 
-fn descriptors_of<'a>(
-    furnished: &'a Furnished,
-    wire: &'a OwnedFd,
-) -> [BorrowedFd<'a>; DESCRIPTORS_PER_CLONE] {
+fn descriptors_of(furnished: &Furnished) -> [BorrowedFd<'_>; DESCRIPTORS_PER_CLONE] {
     [
         furnished.control.as_fd(),
         furnished.vsock.as_fd(),
         furnished.layer.as_fd(),
         furnished.console.as_fd(),
-        wire.as_fd(),
+        furnished.wire.as_fd(),
     ]
 }

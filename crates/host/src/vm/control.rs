@@ -112,6 +112,14 @@ impl Control {
         }
     }
 
+    /// Gives the VM this end of a wire, in the place of the one it has.
+    pub(crate) async fn wire(&mut self, end: BorrowedFd<'_>) -> Result<(), ControlError> {
+        match self.ask(Command::Wire, &[end]).await? {
+            Outcome::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
     pub(crate) async fn freeze(
         &mut self,
         config: FreezeConfig,

@@ -11,8 +11,9 @@ use tokio::net::UnixStream;
 /// Most descriptors in one message: `SCM_MAX_FD` of the kernel.
 const PART: usize = 253;
 
-/// Sends at least one byte with each part of the descriptors, and says how many bytes have gone.
-pub(super) async fn send(
+/// Sends at least one byte with each part of the descriptors, and says how many bytes have gone. Without descriptors
+/// nothing is sent.
+pub(crate) async fn send(
     stream: &UnixStream,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],

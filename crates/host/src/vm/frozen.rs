@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress::Policy;
 use futures_util::FutureExt as _;
 use thiserror::Error;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use super::boot::{BootError, reach};
 use super::control::ControlError;
 use super::homes::Homes;
 use super::process::{Code, Process, VmmSpawner};
+use super::wires::connect;
 use super::{Vm, VmFiles};
 
 /// How long a VM process may take to pause its VM, or to let it go on.
@@ -111,6 +113,8 @@ pub(crate) async fn thaw_vm(
     spawner: &dyn VmmSpawner,
 ) -> Result<Vm, ThawVmError> {
     let mut vm = build_vm(files, restore, homes, spawner).await?;
+    vm.home.take_wire(homes.wires().make_lost(Policy::Closed));
+    connect(&mut vm).await;
     go_on(&mut vm).await.map_err(ThawVmError::GoOn)?;
     Ok(vm)
 }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +15,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use egress::Policy;
 use tokio::sync::Notify;
 
 use super::cgroups::{Cgroups, Group};
 use super::files::VmFiles;
 use super::roster::{Roster, Ticket};
+use crate::network::{Wire, WireLink, Wires};
 use crate::storage::{self, make_private};
 
 /// Furnished homes kept ready: enough for the clones of one request of the usual size, and a few creations beside it.
@@ -36,6 +39,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 10;
 pub(crate) struct Homes {
     vms: PathBuf,
     roster: Roster,
+    wires: Arc<Wires>,
     next: AtomicU64,
     stock: Mutex<Stock>,
     taken: Notify,
@@ -60,6 +64,9 @@ struct Stock {
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) files: VmFiles,
+    /// None for a VM that never runs, or whose guest is nobody's.
+    wire: Option<Wire>,
+    wires: Arc<Wires>,
     group: Option<Arc<Group>>,
     ticket: Option<Ticket<OsString>>,
     roster: Roster,
@@ -76,11 +83,13 @@ pub(crate) struct Furnished {
     /// Has no name any more, so its room is free again as soon as the last VM that reads it is gone.
     pub(crate) layer: File,
     pub(crate) console: File,
+    /// The VM's end of the home's wire.
+    pub(crate) wire: OwnedFd,
 }
 
 impl Homes {
     /// Homes under `vms`; those that are there already have names below `first`.
-    pub(crate) fn new(vms: PathBuf, roster: Roster, first: u64) -> Arc<Self> {
+    pub(crate) fn new(vms: PathBuf, roster: Roster, wires: Arc<Wires>, first: u64) -> Arc<Self> {
         let (removals, coming) = mpsc::channel();
         let doomed = Arc::new(AtomicU64::new(0));
         let waiting = Arc::clone(&doomed);
@@ -99,6 +108,7 @@ impl Homes {
         Arc::new(Self {
             vms,
             roster,
+            wires,
             next: AtomicU64::new(first),
             stock: Mutex::default(),
             taken: Notify::new(),
@@ -130,6 +140,17 @@ impl Homes {
         Ok(home)
     }
 
+    /// The same, for a VM that is to have a network: [`super::connect`] gives it its wire.
+    pub(crate) fn wired(&self) -> io::Result<Home> {
+        let mut home = self.empty()?;
+        home.wire = Some(self.wires.make_lost(Policy::Closed));
+        Ok(home)
+    }
+
+    pub(crate) fn wires(&self) -> &Arc<Wires> {
+        &self.wires
+    }
+
     /// A directory that a daemon before this one has left.
     pub(crate) fn existing(&self, name: OsString) -> Home {
         let dir = self.vms.join(&name);
@@ -140,6 +161,8 @@ impl Homes {
         });
         Home {
             files: VmFiles { dir },
+            wire: None,
+            wires: Arc::clone(&self.wires),
             group: group.map(Arc::new),
             ticket: Some(self.roster.add_dir(name)),
             roster: self.roster.clone(),
@@ -224,13 +247,16 @@ impl Homes {
     }
 
     fn furnish(&self) -> io::Result<Furnished> {
-        let home = self.empty()?;
+        let mut home = self.empty()?;
+        let (wire, end) = self.wires.make()?;
+        home.wire = Some(wire);
         let files = &home.files;
         Ok(Furnished {
             control: UnixListener::bind(files.control_socket())?,
             vsock: UnixListener::bind(files.vsock_socket())?,
             layer: nameless(&files.disk_layer())?,
             console: new_file(&files.console())?,
+            wire: end,
             home,
         })
     }
@@ -246,6 +272,31 @@ impl Homes {
 }
 
 impl Home {
+    pub(crate) fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
+    }
+
+    /// For others who are to see and change what its VM may reach.
+    pub(crate) fn wire_link(&self) -> WireLink {
+        let of = |wire: &Wire| wire.link().clone();
+        self.wire
+            .as_ref()
+            .map_or_else(|| WireLink::nowhere(&self.wires), of)
+    }
+
+    /// Its VM has this wire.
+    pub(crate) fn take_wire(&mut self, wire: Wire) {
+        self.wire = Some(wire);
+    }
+
+    /// Waits until its VM needs another wire. Never ends for one that has none.
+    pub(crate) async fn wire_lost(&self) {
+        match &self.wire {
+            Some(wire) => wire.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Limits the process of this VM from now on. One system call; a VM is not worth less without it.
     pub(crate) fn admit(&self, pid: u32) {
         if let Some(group) = &self.group
@@ -333,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn furnished_homes_listen_and_are_removed_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let homes = Homes::new(dir.path().to_owned(), Roster::default(), 1);
+        let homes = Homes::new(dir.path().to_owned(), Roster::default(), Wires::new(), 1);
         homes.fill().unwrap();
         let (_, mut furnished) = homes.furnished(STOCK + 2).await.unwrap();
         assert_eq!(furnished.len(), STOCK + 2);

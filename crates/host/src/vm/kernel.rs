@@ -60,6 +60,19 @@ pub(crate) fn boot_id() -> String {
 
 /// Processes that run a VM whose directory is under `vms`.
 pub(crate) fn vm_processes(vms: &Path) -> Vec<u32> {
+    processes(|line| names_vm_under(line, vms))
+}
+
+/// Processes that were started with this option and this value.
+pub(super) fn programs(option: &str, value: &Path) -> Vec<u32> {
+    processes(|line| {
+        let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let mut pairs = arguments.windows(2);
+        pairs.any(|pair| pair[0] == option.as_bytes() && pair[1] == value.as_os_str().as_bytes())
+    })
+}
+
+fn processes(wanted: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -67,7 +80,7 @@ pub(crate) fn vm_processes(vms: &Path) -> Vec<u32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {
             // Kernel threads and zombies have an empty one; a process that ended meanwhile has none.
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| names_vm_under(&line, vms))
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| wanted(&line))
         })
         .collect()
 }

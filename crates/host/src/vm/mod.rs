@@ -18,19 +18,21 @@ mod process;
 mod roster;
 mod wires;
 
-pub use process::{Code, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
+pub use process::{Code, NETWORK_USER, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
 
 pub(crate) use boot::{BootError, bring_up, introduce, reach};
 pub(crate) use cgroups::Cgroups;
-pub(crate) use clones::{Brood, CloneError, Order, clone_vm};
+pub(crate) use clones::{Brood, CloneError, Order, Reach, clone_vm};
 pub(crate) use control::{Control, ControlError};
 pub(crate) use death::{console_tail, describe, stderr_tail};
+pub(crate) use descriptors::send as send_descriptors;
 pub(crate) use files::{CONSOLE_BYTES_MAX, SOCKET_PATH_MAX, VmFiles};
 pub(crate) use frozen::{FreezeFiles, FreezeVmError, ThawVmError, build_vm, freeze_vm, go_on, thaw_vm};
 pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
 pub(crate) use kernel::{boot_id, vm_processes};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, adopt_program, spawned};
 pub(crate) use roster::{Roster, Ticket};
+pub(crate) use wires::connect;
 
 /// A VM that runs or is paused. Dropping it ends it: the process is killed, and the directory removed soon after.
 pub(crate) struct Vm {

@@ -94,6 +94,8 @@ pub struct VmmProgram {
 
 /// First of the ids that confined VM processes run under. Far above what distributions and their containers give out.
 const USER_FIRST: u32 = 1_900_000_000;
+/// The network process's own.
+pub const NETWORK_USER: u32 = USER_FIRST - 1;
 /// How many there are; then they come around again, long after the processes of the first round have gone.
 const USERS: u32 = 100_000_000;
 
@@ -119,6 +121,22 @@ pub(crate) struct Process {
 struct Running {
     child: Child,
     name: ProcessName,
+}
+
+/// Answers for a program that this daemon has just started, in a process group of its own.
+pub(crate) fn spawned(child: Child) -> Box<dyn VmmProcess> {
+    let pid = child.id().unwrap_or_default();
+    let started = kernel::started(pid).unwrap_or_default();
+    let name = ProcessName { pid, started };
+    Box::new(Running { child, name })
+}
+
+/// Takes charge of a program that was started with this option, whoever has started it.
+pub(crate) fn adopt_program(option: &str, value: &Path) -> Option<Box<dyn VmmProcess>> {
+    let pid = kernel::programs(option, value).into_iter().next()?;
+    let started = kernel::started(pid)?;
+    let watched = Watched::named(ProcessName { pid, started }).ok()?;
+    Some(Box::new(watched))
 }
 
 impl Process {
@@ -180,12 +198,10 @@ impl VmmSpawner for VmmProgram {
             .process_group(0)
             .spawn()?;
         let pid = child.id().unwrap_or_default();
-        let started = kernel::started(pid).unwrap_or_default();
         if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
             tracing::debug!(pid, %error, "cannot offer a VM process to the kernel for when memory runs out");
         }
-        let name = ProcessName { pid, started };
-        Ok(Box::new(Running { child, name }))
+        Ok(spawned(child))
     }
 
     fn program(&self) -> Option<PathBuf> {

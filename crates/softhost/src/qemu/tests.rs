@@ -12,6 +12,7 @@ fn plan() -> SoftwarePlan {
         guest_initrd: PathBuf::new(),
         hostd: PathBuf::new(),
         vmm: PathBuf::new(),
+        netd: PathBuf::new(),
         memory_mib: 4096,
     }
 }

@@ -50,6 +50,7 @@ impl Fixture {
         Plan::Hardware(HardwarePlan {
             hostd,
             vmm: nothing.clone(),
+            netd: nothing.clone(),
             guest_initrd: nothing.clone(),
             images: nothing,
             vcpus: 2,

@@ -1,6 +1,7 @@
 //! `podflare sandbox create`.
 
 use api::CreatedSandbox;
+use egress::Policy;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -12,7 +13,8 @@ Examples:
   id=$(podflare sandbox create)
   podflare sandbox exec $id -c 'x = 1'
   podflare sandbox exec $id -c 'print(x)'
-  podflare sandbox rm $id";
+  podflare sandbox rm $id
+  podflare sandbox create --egress 'allow=pypi.org,*.pythonhosted.org'";
 
 /// Make a sandbox that stays, and print its id
 #[derive(Debug, clap::Args)]
@@ -37,19 +39,25 @@ pub(crate) struct Args {
     #[arg(long)]
     persistent: bool,
 
-    /// Let no packet out
-    #[arg(long)]
+    /// The same as `--egress off`
+    #[arg(long, conflicts_with = "egress")]
     no_egress: bool,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let shape = args.shape.request();
+    let egress = if args.no_egress {
+        Policy::Closed
+    } else {
+        shape.egress.clone()
+    };
     let request = api::CreateRequest {
         rootfs_gb: args.rootfs_gb,
         timeout_seconds: args.timeout,
         idle_timeout_seconds: args.idle,
         persistent: args.persistent,
-        egress: !args.no_egress,
-        ..args.shape.request()
+        egress,
+        ..shape
     };
     context.printer.show(&context.client()?.create(&request)?)?;
     Ok(Exit::Ok)

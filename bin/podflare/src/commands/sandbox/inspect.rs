@@ -8,7 +8,10 @@ use pod_types::SandboxId;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Paint, Show, duration, mebibytes, since, source_name, state_name, table, time_left};
+use crate::output::{
+    Paint, Show, bytes, duration, mebibytes, since, source_name, state_name, table, time_left,
+};
+use crate::reach;
 
 /// Show everything the host knows about one sandbox
 #[derive(Debug, clap::Args)]
@@ -53,7 +56,21 @@ impl Show for SandboxInfo {
                 self.last_active_at_ms.map(|at| format!("{} ago", since(at))),
             ),
             ("persistent", yes_no(self.persistent)),
-            ("egress", yes_no(self.egress)),
+            ("egress", Some(reach::words(&self.egress))),
+            (
+                "network",
+                self.network.map(|network| {
+                    let (sent, received) = (bytes(network.sent_bytes), bytes(network.received_bytes));
+                    format!(
+                        "{sent} sent, {received} received, {} open, {} denied",
+                        network.flows, network.denied
+                    )
+                }),
+            ),
+            (
+                "secrets",
+                (!self.secrets.is_empty()).then(|| self.secrets.join(", ")),
+            ),
             ("forked from", self.parent.map(|parent| parent.to_string())),
             (
                 "forked from it",

@@ -4,6 +4,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod checkpoints;
 pub(crate) mod create;
 pub(crate) mod diff;
+pub(crate) mod egress;
 pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod fork;
@@ -18,6 +19,7 @@ pub(crate) mod set;
 pub(crate) mod share;
 pub(crate) mod tree;
 
+use ::egress::Policy;
 use api::CreateRequest;
 use clap::Subcommand;
 
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Set(set::Args),
     Extend(extend::Args),
+    Egress(egress::Args),
     Fork(fork::Args),
     Freeze(freeze::Args),
     Merge(merge::Args),
@@ -59,6 +62,15 @@ pub(crate) struct ShapeArgs {
     /// Memory of the sandbox, in MiB [default: the host's]
     #[arg(long, value_name = "MIB")]
     ram_mib: Option<u32>,
+
+    /// What it may reach: `on` is everything public, `off` nothing, `allow=RULE,…;deny=RULE,…` only what rules
+    /// allow [default: on]
+    #[arg(long, value_name = "REACH", value_parser = crate::reach::policy)]
+    egress: Option<Policy>,
+
+    /// A secret that it may use, by name; may be given several times
+    #[arg(long = "secret", value_name = "NAME")]
+    secrets: Vec<String>,
 }
 
 impl ShapeArgs {
@@ -66,6 +78,8 @@ impl ShapeArgs {
         CreateRequest {
             template: self.template,
             ram_mib: self.ram_mib,
+            egress: self.egress.unwrap_or_default(),
+            secrets: self.secrets,
             ..CreateRequest::default()
         }
     }
@@ -81,6 +95,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Fail
         Command::Freeze(args) => freeze::run(context, args),
         Command::Set(args) => set::run(context, args),
         Command::Extend(args) => extend::run(context, args),
+        Command::Egress(args) => egress::run(context, args),
         Command::Fork(args) => fork::run(context, args),
         Command::Merge(args) => merge::run(context, args),
         Command::Diff(args) => diff::run(context, &args),

@@ -45,6 +45,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         timeout_seconds: args.timeout.unwrap_or_default(),
         idle_timeout_seconds: args.idle.unwrap_or_default(),
         persistent: args.persistent,
+        egress: None,
     };
     let changed = context.client()?.change(args.id, &change)?;
     context.printer.show(&changed)?;

@@ -1,6 +1,7 @@
 //! `podflare space resume`.
 
 use api::{CreatedSandbox, ResumeRequest};
+use egress::Policy;
 use pod_types::SpaceId;
 use serde::Serialize;
 
@@ -34,6 +35,10 @@ pub(crate) struct Args {
     /// Longest life from now on [default: what it had]
     #[arg(long, value_name = "SECONDS")]
     timeout_seconds: Option<u64>,
+
+    /// What it may reach, as for a creation [default: as before]
+    #[arg(long, value_name = "REACH", value_parser = crate::reach::policy)]
+    egress: Option<Policy>,
 }
 
 /// For people and shells alike: the id alone.
@@ -46,6 +51,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         keep: args.keep,
         persistent: args.persistent,
         timeout_seconds: args.timeout_seconds,
+        egress: args.egress,
         ..ResumeRequest::default()
     };
     let sandbox = context.client()?.resume(args.id, &request)?;

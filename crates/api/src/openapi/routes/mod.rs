@@ -4,12 +4,14 @@ mod admin;
 mod admin_keys;
 mod checkpoints;
 mod documents;
+mod egress;
 mod execs;
 mod files;
 mod forks;
 mod ports;
 mod ptys;
 mod sandboxes;
+mod secrets;
 mod spaces;
 mod status;
 mod usage;
@@ -18,7 +20,7 @@ mod webhooks;
 use super::operation::Operation;
 
 /// The chapters, in order.
-pub(super) const TAGS: [(&str, &str); 13] = [
+pub(super) const TAGS: [(&str, &str); 14] = [
     ("sandboxes", "Creating, finding and ending sandboxes."),
     ("execs", "Running code."),
     ("terminals", "Programs on terminals of their own."),
@@ -26,6 +28,7 @@ pub(super) const TAGS: [(&str, &str); 13] = [
     ("ports", "Programs that listen in sandboxes, and ways to them."),
     ("forks", "Copies of running sandboxes, and choosing among them."),
     ("webhooks", "Being told what happens to sandboxes."),
+    ("secrets", "What sandboxes may use without having it."),
     ("spaces", "Sandboxes on disk: freezing them, and going on."),
     (
         "checkpoints",
@@ -45,12 +48,14 @@ pub(super) const TAGS: [(&str, &str); 13] = [
 pub fn operations() -> Vec<Operation> {
     [
         sandboxes::operations(),
+        egress::operations(),
         execs::operations(),
         ptys::operations(),
         files::operations(),
         ports::operations(),
         forks::operations(),
         webhooks::operations(),
+        secrets::operations(),
         spaces::operations(),
         checkpoints::operations(),
         usage::operations(),

@@ -41,14 +41,16 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new(Method::Get, "/v1/sandboxes/{id}", "get_sandbox", TAG, "Show a sandbox")
             .answers(200, "What is known of it.", Content::json::<SandboxInfo>())
             .fails(&[ErrorCode::SandboxNotFound]),
-        Operation::new(Method::Patch, "/v1/sandboxes/{id}", "change_sandbox", TAG, "Change how long a sandbox stays")
+        Operation::new(Method::Patch, "/v1/sandboxes/{id}", "change_sandbox", TAG, "Change a sandbox")
             .describe(
                 "A life is counted from the sandbox's creation, also when it is extended. Times are capped without a \
-                 word, as when it was created; the answer shows what holds. One that would be over already is refused.",
+                 word, as when it was created; the answer shows what holds. One that would be over already is refused. \
+                 What the sandbox may reach changes as a whole, and is in force when this is answered: connections that \
+                 are not allowed any more have been reset by then.",
             )
             .json_body::<ChangeRequest>(false, json!({ "timeout_seconds": 7200, "idle_timeout_seconds": 600 }))
             .answers(200, "It holds from now on.", Content::json::<SandboxInfo>())
-            .fails(&[ErrorCode::SandboxNotFound]),
+            .fails(&[ErrorCode::SandboxNotFound, ErrorCode::NetworkUnavailable]),
         Operation::new(Method::Delete, "/v1/sandboxes/{id}", "delete_sandbox", TAG, "End a sandbox")
             .describe("Its id is unknown from now on. Ending what is gone, or never was, is no error.")
             .answers(204, "It is gone.", Content::Nothing),

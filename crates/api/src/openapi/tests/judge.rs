@@ -5,9 +5,12 @@ use serde_json::{Value, json};
 use crate::admin::{KEY_NAME_PATTERN, TENANT_NAME_PATTERN};
 use crate::checkpoint::CHECKPOINT_NAME_PATTERN;
 use crate::pty::BASE64_PATTERN;
+use crate::secret::{PLACEHOLDER_PATTERN, SECRET_VALUE_PATTERN};
 
 /// Texts about which patterns differ.
-const PATTERN_EDGES: [&str; 14] = [
+const PATTERN_EDGES: [&str; 16] = [
+    "@@TOKEN@@",
+    "a b c d e",
     "acme-2.x_y",
     "-a",
     "a/b",
@@ -148,6 +151,12 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
         CHECKPOINT_NAME_PATTERN => {
             let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
             (1..=64).contains(&text.len()) && text.chars().all(plain)
+        }
+        SECRET_VALUE_PATTERN => {
+            (1..=8192).contains(&text.len()) && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+        }
+        PLACEHOLDER_PATTERN => {
+            (8..=256).contains(&text.len()) && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
         }
         BASE64_PATTERN => {
             let bare = text.trim_end_matches('=');

@@ -32,7 +32,7 @@ pub(crate) use unpack::Unpacker;
 const MAGIC: [u8; 8] = *b"podparcl";
 /// Raise it with any change that a reader of this version does not understand.
 const VERSION: u32 = 1;
-const MANIFEST_BYTES_MAX: usize = 16 << 10;
+const MANIFEST_BYTES_MAX: usize = 512 << 10;
 /// Most content of one record.
 const CHUNK_BYTES: usize = 256 << 10;
 const HEADER_BYTES: usize = 20;

@@ -24,7 +24,8 @@ fn manifest(lengths: Lengths) -> Manifest {
             vcpus: 2,
             ram_mib: 1024,
             rootfs_gb: 4,
-            egress: true,
+            egress: egress::Policy::Open,
+            secrets: Vec::new(),
         },
         terms: SavedTerms {
             timeout_seconds: Some(60),
