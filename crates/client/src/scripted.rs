@@ -279,18 +279,24 @@ fn write_answer(mut stream: &TcpStream, answer: &Answer, shared: &Shared) -> io:
             write_chunk(stream, &answer.body)
         }
         Ending::Endless => {
-            write!(stream, "transfer-encoding: chunked\r\n\r\n")?;
-            write_chunk(stream, &answer.body)?;
-            while !shared.stopped.load(Ordering::Acquire) {
-                if let Err(error) = write_chunk(stream, "\n") {
-                    shared.record(|seen| seen.gone += 1);
-                    return Err(error);
-                }
-                thread::sleep(HEARTBEAT_EVERY);
+            let written = write_endlessly(stream, &answer.body, shared);
+            if written.is_err() {
+                shared.record(|seen| seen.gone += 1);
             }
-            Ok(())
+            written
         }
     }
+}
+
+/// Until the caller goes away, which may be before it has read the body.
+fn write_endlessly(mut stream: &TcpStream, body: &str, shared: &Shared) -> io::Result<()> {
+    write!(stream, "transfer-encoding: chunked\r\n\r\n")?;
+    write_chunk(stream, body)?;
+    while !shared.stopped.load(Ordering::Acquire) {
+        write_chunk(stream, "\n")?;
+        thread::sleep(HEARTBEAT_EVERY);
+    }
+    Ok(())
 }
 
 fn write_chunk(mut stream: &TcpStream, data: &str) -> io::Result<()> {
