@@ -56,7 +56,7 @@ def serve(url: str, http: httpx.Client, box: Sandbox) -> None:
         return
     Files(url, box.id).write("/root/port_app.py", APP.read_bytes())
     assert box.run_code(START).ok
-    wait_until("the application listens", lambda: RAW_PORT in listening(http, box.id), START_SECONDS)
+    wait_until("the application listens", lambda: {PORT, RAW_PORT} <= listening(http, box.id).keys(), START_SECONDS)
 
 
 @pytest.fixture
