@@ -309,6 +309,11 @@ impl Flow {
         self.via.as_ref()
     }
 
+    /// Why nothing was reached though a connection was there.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.via.as_ref()?.failure.get().map(String::as_str)
+    }
+
     /// The name by which it is allowed, though none was proven.
     pub(crate) fn known_name(&self) -> Option<Name> {
         self.name.clone().filter(|_| self.basis == Basis::Name)

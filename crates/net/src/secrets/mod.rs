@@ -30,7 +30,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use egress::Name;
 use thiserror::Error;
@@ -83,6 +83,8 @@ pub(crate) struct Destination {
 pub(crate) struct Via {
     pub(crate) candidates: Vec<IpAddr>,
     pub(crate) bound: Shared,
+    /// Why the real host was not reached.
+    pub(crate) failure: Arc<OnceLock<String>>,
     _end: DropGuard,
 }
 
@@ -131,6 +133,7 @@ impl Terminator {
         let via = Via {
             candidates: to.candidates.clone(),
             bound: Shared::new(to.bound),
+            failure: Arc::default(),
             _end: end.clone().drop_guard(),
         };
         let job = Job {
@@ -139,6 +142,7 @@ impl Terminator {
             port: to.port,
             candidates: to.candidates,
             bound: via.bound.clone(),
+            failure: via.failure.clone(),
             end,
             _permits: [own, shared],
         };
@@ -156,5 +160,37 @@ fn place(places: &Arc<Semaphore>, why: impl Fn() -> String) -> Result<OwnedSemap
 async fn serve_all(mut jobs: Receiver<Job>, tools: Arc<Tools>) {
     while let Some(job) = jobs.recv().await {
         tokio::spawn(serve::run(job, tools.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn destination() -> Destination {
+        Destination {
+            name: "a.example".parse().unwrap(),
+            port: 443,
+            candidates: Vec::new(),
+            bound: Bound::default(),
+        }
+    }
+
+    #[test]
+    fn a_wire_has_so_many_places_and_gets_them_back() {
+        let authority = Authority::from_pem(&generate_authority().unwrap()).unwrap();
+        let terminator = Terminator::start(authority, Trust::default()).unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let first = terminator.connect(destination(), &places).unwrap();
+        let why = terminator.connect(destination(), &places).unwrap_err();
+        assert!(why.contains("connections with secrets at once"), "{why}");
+        drop(first);
+        let end = Instant::now() + Duration::from_secs(60);
+        while terminator.connect(destination(), &places).is_err() {
+            assert!(Instant::now() < end, "the place was not given back");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

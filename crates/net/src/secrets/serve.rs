@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use egress::Name;
@@ -47,6 +47,8 @@ pub(super) struct Job {
     /// Of the real host.
     pub(super) candidates: Vec<IpAddr>,
     pub(super) bound: Shared,
+    /// Why the host was not reached, for the log.
+    pub(super) failure: Arc<OnceLock<String>>,
     /// Cancelled when the connection is no more.
     pub(super) end: CancellationToken,
     /// Given back when the job is done.
@@ -94,6 +96,9 @@ async fn serve(job: Job, tools: &Tools) -> Result<(), ServeError> {
     let to = (&job.candidates[..], job.port);
     let connect = upstream::connect(&tools.connector, &job.name, to, (&job.end, &activity));
     let (guest, host) = tokio::join!(accept, connect);
+    if let Err(error) = &host {
+        let _ = job.failure.set(pod_types::ErrorChain(error).to_string());
+    }
     let guest = guest
         .map_err(|_| ServeError::Slow)?
         .map_err(ServeError::Handshake)?;

@@ -411,6 +411,9 @@ impl Wire {
                 .timers
                 .set(Timer::Flow(self.slot, number), &mut flow.timer, None);
         }
+        let failure = flow.failure().filter(|_| how.is_none());
+        self.counters.failed += u64::from(failure.is_some());
+        let how = how.or(failure.map(|why| (Verdict::Failed, why)));
         match (flow.entry, how) {
             (Some(entry), how) => self.journal.close(entry, how),
             (None, Some((verdict, why))) if flow.basis != Basis::Gateway => {

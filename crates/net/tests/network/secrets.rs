@@ -5,11 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use net::{Trust, generate_authority};
 use net_proto::{Command, Outcome, Secret, SecretValue, Verdict};
 use serde_json::json;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Tls, loopback, open_loopback, policy};
 use crate::guest::Guest;
-use crate::outside::{Names, noise};
+use crate::outside::{Names, echo, noise, speaks_first};
 use crate::tls::{Client, Root, Server};
 
 const PLACEHOLDER: &str = "{{TOKEN-OF-GOOD}}";
@@ -151,6 +152,14 @@ fn a_body_is_not_looked_at_and_streams_both_ways() {
     let head = get("/", &format!("Content-Length: {}\r\n", body.len())).replace("GET", "POST");
     let (_, answer) = client.ask(&mut rig.guest, &[head.as_bytes(), &body].concat());
     assert!(answer == body, "the body came back changed");
+    // A client that asks before it sends is told to go on.
+    client.write(
+        head.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")
+            .as_bytes(),
+    );
+    assert!(client.head(&mut rig.guest).starts_with("HTTP/1.1 100"));
+    let (_, answer) = client.ask(&mut rig.guest, &body);
+    assert!(answer == body, "the body came back changed");
 }
 
 #[test]
@@ -264,6 +273,44 @@ fn a_host_that_does_not_prove_its_name_gets_nothing_and_the_guest_is_told_why() 
     assert!(head.starts_with("HTTP/1.1 502"), "{head}");
     assert!(body.contains("its certificate is not trusted"), "{body}");
     assert_eq!(rig.server.heads(), Vec::<String>::new());
+    rig.guest.tcp(client.connection).close();
+    let daemon = &mut rig.daemon;
+    rig.guest.until("the log to say so", |_| {
+        let entry = daemon.log(1).pop().unwrap();
+        entry.verdict == Verdict::Failed && entry.reason.unwrap().contains("not trusted")
+    });
+}
+
+#[test]
+fn a_host_that_closes_closes_the_guests_connection() {
+    let mut rig = rig();
+    let mut client = rig.connect();
+    let (head, _) = rig.ask(&mut client, &get("/last", ""));
+    assert!(head.starts_with("HTTP/1.1 204"), "{head}");
+    rig.guest.until("the end", |guest| {
+        client.step(guest);
+        !guest.tcp(client.connection).may_recv()
+    });
+    assert_eq!(client.failure, None);
+}
+
+#[test]
+fn what_is_no_tls_on_the_port_of_a_secret_goes_on_as_it_would() {
+    let mut rig = rig();
+    let (mute, first) = (echo("127.0.0.1:0"), speaks_first("127.0.0.1:0", b"welcome"));
+    let hosts = [mute, first].map(|to| format!("good.example:{}", to.port()).parse().unwrap());
+    let secret = Secret {
+        hosts: hosts.into(),
+        ..rig.secret(PLACEHOLDER, VALUE)
+    };
+    assert_eq!(rig.set(vec![secret]), Outcome::Done);
+    let request = get("/", &format!("X-Key: {PLACEHOLDER}\r\n"));
+    let connection = rig.guest.connect(mute);
+    rig.guest.send(connection, request.as_bytes());
+    assert_eq!(rig.guest.receive(connection, request.len()), request.as_bytes());
+    // A guest that waits for the other side to begin waits longer, but not in vain.
+    let connection = rig.guest.connect(first);
+    assert_eq!(rig.guest.receive(connection, 7), b"welcome");
 }
 
 #[test]
@@ -341,6 +388,58 @@ fn a_clone_has_its_parents_secrets_and_loses_them_alone() {
     let mut own = rig.connect();
     rig.ask(&mut own, &get("/", &format!("X-Key: {PLACEHOLDER}\r\n")));
     assert!(rig.server.heads()[1].contains(VALUE));
+}
+
+/// Everything that was logged by this process.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn no_value_is_in_the_log_whatever_happens_to_a_connection() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let mut rig = rig();
+    let request = get("/", &format!("X-Key: {PLACEHOLDER}\r\n"));
+    let mut client = rig.connect();
+    rig.ask(&mut client, &request);
+    // One whose guest goes away in the middle of an answer, and one that speaks no HTTP.
+    let mut client = rig.connect();
+    client.write(request.replace("/ ", "/endless ").as_bytes());
+    client.read(&mut rig.guest, 100_000);
+    rig.guest.tcp(client.connection).abort();
+    let mut client = rig.connect();
+    client.write(format!("\0\0{PLACEHOLDER}\r\n\r\n").as_bytes());
+    let answer = client.read(&mut rig.guest, 12);
+    assert_eq!(answer, b"HTTP/1.1 400");
+    let is_there = |what: &str| {
+        let logged = logged.0.lock().unwrap();
+        logged.windows(what.len()).any(|bytes| bytes == what.as_bytes())
+    };
+    rig.guest.until("a line of the log", |_| {
+        is_there("a connection with secrets ended")
+    });
+    assert!(!is_there(VALUE), "a value was logged");
+    let entries = format!("{:?}", rig.daemon.log(1));
+    assert!(!entries.contains(VALUE));
+    let said = Command::SetSecrets {
+        wire: 1,
+        secrets: vec![rig.secret(PLACEHOLDER, VALUE)],
+    };
+    assert!(!format!("{said:?}").contains(VALUE));
 }
 
 #[test]

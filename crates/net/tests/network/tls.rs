@@ -108,6 +108,10 @@ fn answer(stream: &mut Stream, heads: &Mutex<Vec<String>>, sent: &Mutex<usize>) 
             stream.write_all(&buffer[..count]).ok()?;
         }
     }
+    if head.contains("/last") {
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()?;
+        return None;
+    }
     let header = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(header.as_bytes()).ok()?;
     stream.write_all(&body).ok()
@@ -226,12 +230,18 @@ impl Client {
     #[track_caller]
     pub(crate) fn ask(&mut self, guest: &mut Guest, request: &[u8]) -> (String, Vec<u8>) {
         self.write(request);
+        let head = self.head(guest);
+        let body = self.read(guest, length_in(&head));
+        (head, body)
+    }
+
+    /// Takes the head of an answer.
+    #[track_caller]
+    pub(crate) fn head(&mut self, guest: &mut Guest) -> String {
         let head = read_head(|byte| {
             byte.copy_from_slice(&self.read(guest, 1));
             Some(())
         });
-        let head = head.unwrap();
-        let body = self.read(guest, length_in(&head));
-        (head, body)
+        head.unwrap()
     }
 }
