@@ -54,6 +54,9 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_hours(2);
 const IDLE_HALF_MAX: Duration = Duration::from_mins(10);
 
+/// One that gets secrets has two ends of a pair, and the socket to the outside.
+const SOCKETS_WITH_SECRETS: usize = 3;
+
 /// A connection has no business sooner than this after it was looked at.
 const LOOK_AGAIN_AT_LEAST: Duration = Duration::from_millis(1);
 
@@ -283,11 +286,10 @@ impl Flow {
         via: Via,
         world: &mut World,
     ) -> Result<(), String> {
-        if world.sockets_left == 0 {
-            return Err("this host has no room for another connection".to_owned());
-        }
+        let left = world.sockets_left.checked_sub(SOCKETS_WITH_SECRETS);
+        let left = left.ok_or("this host has no room for another connection")?;
         world.poll.add(&socket, self.token).map_err(describe)?;
-        world.sockets_left -= 1;
+        world.sockets_left = left;
         let port = self.key.to.port();
         let first = via.candidates.first();
         self.target = first.map(|address| SocketAddr::new(*address, port));
@@ -354,9 +356,13 @@ impl Flow {
     }
 
     fn drop_outside(&mut self, world: &mut World) {
-        self.via = None;
+        let count = if self.via.take().is_some() {
+            SOCKETS_WITH_SECRETS
+        } else {
+            1
+        };
         if self.outside.take().is_some() {
-            world.sockets_left += 1;
+            world.sockets_left += count;
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use pod_types::ErrorChain;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    KeyPair, KeyUsagePurpose, PublicKeyData as _, SerialNumber,
 };
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -146,6 +146,10 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, "Podflare sandbox connection");
+        // Of one issuer no two have the same, and by default it would follow from the key, which all leaves share.
+        let mut serial = [0; 16];
+        getrandom::fill(&mut serial).map_err(|_| rcgen::Error::RingUnspecified)?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = (now - BEFORE).into();
         params.not_after = (now + LEAF_FOR).into();
         params.use_authority_key_identifier_extension = true;
@@ -168,6 +172,14 @@ mod tests {
         let pem = generate_authority().unwrap();
         Authority::from_pem(&pem).unwrap();
         assert!(!format!("{pem:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn no_two_leaves_are_the_same_even_for_one_name() {
+        let authority = Authority::from_pem(&generate_authority().unwrap()).unwrap();
+        let leaf = || authority.leaf("a.example").unwrap().certificate;
+        // The serial number follows the version, at the beginning.
+        assert_ne!(leaf()[..40], leaf()[..40]);
     }
 
     #[test]

@@ -77,8 +77,9 @@ impl Exchange {
 
     /// Makes of the guest's request what the real host is to get.
     fn prepare(&self, parts: &mut Parts) -> Result<(), Refusal> {
-        if parts.method == Method::CONNECT {
-            let text = "a connection with secrets is no proxy".to_owned();
+        // The one would make the host a proxy; the other asks it to send back what it was sent.
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            let text = format!("{} cannot be used on a connection with secrets", parts.method);
             return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, text));
         }
         self.check_host(parts)?;

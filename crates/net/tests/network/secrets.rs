@@ -230,6 +230,10 @@ fn a_request_for_another_host_on_the_connection_gets_nothing() {
         assert!(head.starts_with("HTTP/1.1 421"), "{request} {head}");
         assert!(body.contains("good.example"), "{body}");
     }
+    // Nor does one that asks for what it was sent.
+    let mut client = rig.connect();
+    let trace = get("/", &format!("X-Key: {PLACEHOLDER}\r\n")).replace("GET", "TRACE");
+    assert!(rig.ask(&mut client, &trace).0.starts_with("HTTP/1.1 405"));
     assert_eq!(rig.server.heads(), Vec::<String>::new());
 }
 
