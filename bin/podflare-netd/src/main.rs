@@ -32,6 +32,15 @@ struct Cli {
     /// A network that no sandbox may reach, whatever its policy; may be repeated
     #[arg(long, value_name = "NET")]
     deny: Vec<IpNet>,
+    /// Certificate of the authority that signs for the hosts of secrets; without one there can be no secrets
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// Key of that authority
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    /// Certificates of authorities that the hosts of secrets may be signed by, besides the well-known ones
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
     /// Become this user once the socket is there
     #[arg(long)]
     uid: Option<u32>,

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use egress::Ranges;
-use net::{Network, NetworkError, Servers, Settings};
+use net::{
+    Authority, AuthorityError, AuthorityPem, Network, NetworkError, Servers, Settings, Trust, TrustError,
+};
 use thiserror::Error;
 
 use crate::Cli;
@@ -26,6 +28,20 @@ pub(crate) enum RunError {
         #[source]
         error: io::Error,
     },
+    #[error("cannot read {}", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("the authority for the hosts of secrets cannot be used")]
+    Authority(#[source] AuthorityError),
+    #[error("cannot use {}", .path.display())]
+    Trust {
+        path: PathBuf,
+        #[source]
+        error: TrustError,
+    },
     #[error("cannot give up rights")]
     Rights(#[source] RightsError),
     #[error("the network does not work")]
@@ -37,6 +53,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
         path: cli.control.clone(),
         error,
     })?;
+    // Files that only this user may read.
+    let authority = authority(&cli)?;
+    let trust = trust(cli.roots.as_deref())?;
     let descriptors = rights::drop_all(cli.uid, cli.gid).map_err(RunError::Rights)?;
     // At least half is for the outside, however few there are.
     let outside = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2);
@@ -52,6 +71,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
             ..Ranges::default()
         },
         sockets_max: usize::try_from(outside).unwrap_or(usize::MAX),
+        authority,
+        trust,
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -61,6 +82,37 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
     );
     let network = Network::new(listener, settings).map_err(RunError::Network)?;
     network.run().map_err(RunError::Network)
+}
+
+fn authority(cli: &Cli) -> Result<Option<Authority>, RunError> {
+    let (Some(certificate), Some(key)) = (&cli.ca_cert, &cli.ca_key) else {
+        return Ok(None);
+    };
+    let pem = AuthorityPem {
+        certificate: read(certificate)?,
+        key: read(key)?,
+    };
+    Authority::from_pem(&pem).map(Some).map_err(RunError::Authority)
+}
+
+fn trust(roots: Option<&Path>) -> Result<Trust, RunError> {
+    let Some(path) = roots else {
+        return Ok(Trust::default());
+    };
+    let pem = read(path)?;
+    Trust::default()
+        .with_pem(pem.as_bytes())
+        .map_err(|error| RunError::Trust {
+            path: path.to_owned(),
+            error,
+        })
+}
+
+fn read(path: &Path) -> Result<String, RunError> {
+    fs::read_to_string(path).map_err(|error| RunError::Read {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Only its owner may command the network.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use egress::NameRule;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 /// Most secrets of one wire.
 pub const SECRETS_MAX: usize = 64;
@@ -23,7 +24,7 @@ pub struct Secret {
     pub hosts: Vec<NameRule>,
 }
 
-/// A text that is not shown by accident.
+/// A text that is not shown by accident, and is wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretValue(String);
@@ -37,6 +38,12 @@ impl SecretValue {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for SecretValue {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

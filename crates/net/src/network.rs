@@ -9,7 +9,7 @@ use egress::{Policy, Ranges};
 use ipnet::IpNet;
 use net_proto::{
     Attach, Command, Counters, FRAME_BYTES_MAX, GATEWAY_IPV4, GATEWAY_IPV6, LOG_ENTRIES_MAX, NetStats,
-    Outcome, PREFIX_BITS_IPV4, PREFIX_BITS_IPV6, WireId, WireStats,
+    Outcome, PREFIX_BITS_IPV4, PREFIX_BITS_IPV6, Secret, WireId, WireStats,
 };
 use rustix::io::Errno;
 use slab::Slab;
@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::dns::{Resolver, Servers};
 use crate::own;
 use crate::poll::{Event, Poll, Token};
+use crate::secrets::{Authority, SecretSet, Terminator, TerminatorError, Trust};
 use crate::timers::Timer;
 use crate::wire::{Turn, Wire};
 use crate::world::World;
@@ -29,12 +30,19 @@ const OWN_FOR: Duration = Duration::from_secs(10);
 /// Timers looked at in one turn.
 const TIMERS_MAX: usize = 1024;
 
+const NO_AUTHORITY: &str = "there can be no secrets: the network process was started without an authority that signs \
+     for their hosts (--ca-cert and --ca-key)";
+
 #[derive(Debug)]
 pub struct Settings {
     pub servers: Servers,
     pub ranges: Ranges,
     /// Sockets to the outside, of all wires.
     pub sockets_max: usize,
+    /// Signs for the hosts of secrets; without one there can be no secrets.
+    pub authority: Option<Authority>,
+    /// Whose certificates the hosts of secrets may have.
+    pub trust: Trust,
 }
 
 #[derive(Debug, Error)]
@@ -43,6 +51,8 @@ pub enum NetworkError {
     Poll(#[source] std::io::Error),
     #[error("cannot wait for the control socket")]
     Listen(#[source] std::io::Error),
+    #[error("cannot serve connections with secrets")]
+    Secrets(#[source] TerminatorError),
     #[error("cannot wait for events")]
     Wait(#[source] std::io::Error),
 }
@@ -88,12 +98,16 @@ impl Network {
         let poll = Poll::new().map_err(|error| NetworkError::Poll(error.into()))?;
         let mut ranges = settings.ranges;
         ranges.never.extend(guest_ranges());
-        let world = World::new(
+        let mut world = World::new(
             poll,
             Resolver::new(settings.servers),
             ranges,
             settings.sockets_max,
         );
+        if let Some(authority) = settings.authority {
+            let started = Terminator::start(authority, settings.trust);
+            world.terminator = Some(started.map_err(NetworkError::Secrets)?);
+        }
         let control = Control::new(listener, &world.poll).map_err(NetworkError::Listen)?;
         Ok(Self {
             world,
@@ -272,7 +286,7 @@ impl Network {
                 None => Outcome::NoWire,
             },
             Command::Stats { wire } => self.stats(wire),
-            Command::SetSecrets { .. } => Outcome::Failed("secrets are not built yet".to_owned()),
+            Command::SetSecrets { wire, secrets } => self.set_secrets(wire, secrets),
         }
     }
 
@@ -286,7 +300,7 @@ impl Network {
         }
         self.read_own_addresses();
         let parent = attach.clone_of.and_then(|parent| self.wire(parent));
-        let parent = parent.map(|parent| (parent.names.clone(), parent.connections()));
+        let parent = parent.map(Wire::as_parent);
         // A wire that this one replaces gives its place free first. Its connections are asked for before they are ended.
         let old = self
             .by_id
@@ -304,8 +318,8 @@ impl Network {
         if let Err(error) = wire.register(&self.world) {
             return Outcome::Failed(format!("cannot wait for the wire: {error}"));
         }
-        if let Some((names, connections)) = parent {
-            wire.inherit(names, connections);
+        if let Some(parent) = parent {
+            wire.inherit(parent);
         }
         if let Some((old, connections)) = old {
             wire.replace(old, connections);
@@ -332,6 +346,24 @@ impl Network {
         };
         if let Some(wire) = self.wires.get_mut(slot) {
             wire.set_policy(policy, &mut self.world);
+        }
+        self.wake(slot);
+        Outcome::Done
+    }
+
+    fn set_secrets(&mut self, id: WireId, secrets: Vec<Secret>) -> Outcome {
+        let Some(slot) = self.by_id.get(&id).copied() else {
+            return Outcome::NoWire;
+        };
+        if !secrets.is_empty() && self.world.terminator.is_none() {
+            return Outcome::Failed(NO_AUTHORITY.to_owned());
+        }
+        let secrets = match SecretSet::new(secrets) {
+            Ok(secrets) => secrets,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        if let Some(wire) = self.wires.get_mut(slot) {
+            wire.set_secrets(secrets, &mut self.world);
         }
         self.wake(slot);
         Outcome::Done

@@ -7,6 +7,7 @@ use net_proto::Counters;
 
 use crate::dns::Resolver;
 use crate::poll::Poll;
+use crate::secrets::Terminator;
 use crate::stack::{Buffers, Clock};
 use crate::timers::Timers;
 
@@ -29,6 +30,8 @@ pub(crate) struct World {
     pub(crate) timers: Timers,
     pub(crate) resolver: Resolver,
     pub(crate) ranges: Ranges,
+    /// For connections with secrets, if there may be any.
+    pub(crate) terminator: Option<Terminator>,
     pub(crate) clock: Clock,
     /// When this turn of the loop began.
     pub(crate) now: Instant,
@@ -50,6 +53,7 @@ impl World {
             timers: Timers::default(),
             resolver,
             ranges,
+            terminator: None,
             clock: Clock::start(now),
             now,
             past: Counters::default(),

@@ -1,7 +1,7 @@
 //! Who may depend on whom.
 //!
 //! Crates are in layers; a crate depends only on lower ones. Some crates must also not know some libraries: there is
-//! no async runtime below `host`, and neither the VM process nor the guest nor the policy knows HTTP.
+//! no async runtime below `host` and `net`, and neither the VM process nor the guest nor the policy knows HTTP.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -32,7 +32,7 @@ const LAYERS: [&[&str]; 5] = [
 ];
 
 /// The crates that may use an async runtime.
-const ASYNC: [&str; 2] = ["host", "podflare-hostd"];
+const ASYNC: [&str; 3] = ["host", "net", "podflare-hostd"];
 const ASYNC_LIBRARIES: [&str; 7] = [
     "tokio",
     "tokio-util",

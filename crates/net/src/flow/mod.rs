@@ -8,6 +8,10 @@
 //!        │ by a name to be proven            │ resolved again, by us
 //!        └──▶ Proving ──────────▶ Resolving ─┘
 //!              (accepted, first bytes awaited)
+//!
+//!  On a port that a secret is for, what is allowed otherwise first comes here:
+//!      Listening ─┬─ TLS, for a name of a secret ─▶ Resolving ─▶ … to `secrets`
+//!                 └─ anything else ───────────────▶ as above
 //! ```
 //!
 //! The outside is connected to first and the guest's SYN held, so that a guest sees the refusal that there is. Only when a name
@@ -32,6 +36,7 @@ use crate::journal::EntryId;
 use crate::link::Link;
 use crate::packet::Segment;
 use crate::poll::Token;
+use crate::secrets::Via;
 use crate::stack::{Buffers, Stack};
 use crate::world::World;
 
@@ -48,6 +53,9 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections on which nothing moves end after this time, and earlier when one side has finished.
 const IDLE_MAX: Duration = Duration::from_hours(2);
 const IDLE_HALF_MAX: Duration = Duration::from_mins(10);
+
+/// One that gets secrets has two ends of a pair, and the socket to the outside.
+const SOCKETS_WITH_SECRETS: usize = 3;
 
 /// A connection has no business sooner than this after it was looked at.
 const LOOK_AGAIN_AT_LEAST: Duration = Duration::from_millis(1);
@@ -81,6 +89,9 @@ pub(crate) struct Flow {
     stack: Option<Stack>,
     buffers: Option<Buffers>,
     outside: Option<Outside>,
+    /// Its requests get secrets, so it is connected to those who do that.
+    pub(crate) is_for_secrets: bool,
+    via: Option<Via>,
     /// The SYN, until there is a stack.
     held: Option<Held>,
     /// The first bytes may still turn out to be for another name.
@@ -97,6 +108,8 @@ pub(crate) enum Phase {
     /// To the target, and then to these.
     Connecting(VecDeque<IpAddr>),
     Proving,
+    /// It is allowed, and may be for the name of a secret.
+    Listening,
     Open,
     /// To the gateway itself.
     Serving(Service),
@@ -132,7 +145,12 @@ struct Held {
 pub(crate) enum Step {
     Keep,
     /// It has proven its name.
-    Proven(Name),
+    Proven {
+        name: Name,
+        tls: bool,
+    },
+    /// It was listened to, and is for no name.
+    Unnamed,
     /// Over, and the log says no more than it did.
     End,
     /// Over, as the log is to say.
@@ -168,6 +186,8 @@ impl Flow {
             stack: None,
             buffers: None,
             outside: None,
+            is_for_secrets: false,
+            via: None,
             held: Some(Held {
                 packet: segment.ip.into(),
                 ack: segment.seq.wrapping_add(segment.length),
@@ -256,6 +276,51 @@ impl Flow {
         Err(why)
     }
 
+    /// Connects to those who put secrets into its requests.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words for the log.
+    pub(crate) fn connect_through(
+        &mut self,
+        socket: OwnedFd,
+        via: Via,
+        world: &mut World,
+    ) -> Result<(), String> {
+        let left = world.sockets_left.checked_sub(SOCKETS_WITH_SECRETS);
+        let left = left.ok_or("this host has no room for another connection")?;
+        world.poll.add(&socket, self.token).map_err(describe)?;
+        world.sockets_left = left;
+        let port = self.key.to.port();
+        let first = via.candidates.first();
+        self.target = first.map(|address| SocketAddr::new(*address, port));
+        self.via = Some(via);
+        self.outside = Some(Outside {
+            socket,
+            readable: false,
+            writable: false,
+            ended: false,
+            shut: false,
+        });
+        self.phase = Phase::Connecting(VecDeque::new());
+        self.began = world.now;
+        Ok(())
+    }
+
+    /// How its requests get secrets, if they do.
+    pub(crate) fn via(&self) -> Option<&Via> {
+        self.via.as_ref()
+    }
+
+    /// Why nothing was reached though a connection was there.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.via.as_ref()?.failure.get().map(String::as_str)
+    }
+
+    /// The name by which it is allowed, though none was proven.
+    pub(crate) fn known_name(&self) -> Option<Name> {
+        self.name.clone().filter(|_| self.basis == Basis::Name)
+    }
+
     /// The outside has become ready.
     pub(crate) fn ready(&mut self, readable: bool, writable: bool) {
         if let Some(outside) = &mut self.outside {
@@ -291,8 +356,13 @@ impl Flow {
     }
 
     fn drop_outside(&mut self, world: &mut World) {
+        let count = if self.via.take().is_some() {
+            SOCKETS_WITH_SECRETS
+        } else {
+            1
+        };
         if self.outside.take().is_some() {
-            world.sockets_left += 1;
+            world.sockets_left += count;
         }
     }
 
@@ -324,6 +394,9 @@ impl Flow {
                 let resolved = |to| policy.judge_resolved(&world.ranges, to, Some(port)).is_ok();
                 matches!(policy.judge_name(name, port), NameVerdict::Allowed { .. })
                     && target.is_none_or(resolved)
+                    && self
+                        .via()
+                        .is_none_or(|via| via.candidates.iter().copied().all(resolved))
             }
             (Basis::Name, None, _) => false,
         }
@@ -344,7 +417,7 @@ impl Flow {
         match &self.phase {
             Phase::Waiting(_) | Phase::Resolving => self.began + HANDSHAKE_PATIENCE,
             Phase::Connecting(_) => self.began + CONNECT_PATIENCE,
-            Phase::Proving => self.began + PROOF_PATIENCE,
+            Phase::Proving | Phase::Listening => self.began + PROOF_PATIENCE,
             Phase::Open | Phase::Serving(_) if self.young => self.began + HANDSHAKE_PATIENCE,
             Phase::Open => {
                 let half = self

@@ -40,6 +40,7 @@ impl Flow {
             Phase::Waiting(_) | Phase::Resolving => Step::Keep,
             Phase::Connecting(_) => return self.step_connecting(world),
             Phase::Proving => self.prove(),
+            Phase::Listening => self.listen(),
             Phase::Open => self.pump(policy, world),
             Phase::Serving(service) => {
                 let Some(stack) = &mut self.stack else {
@@ -88,6 +89,7 @@ impl Flow {
     fn expire(&mut self) -> Option<Step> {
         match &self.phase {
             Phase::Proving => Some(Step::Fail(Verdict::Denied, NO_PROOF_IN_TIME.to_owned())),
+            Phase::Listening => Some(Step::Unnamed),
             Phase::Waiting(_) | Phase::Resolving | Phase::Connecting(_) => {
                 Some(Step::Fail(Verdict::Failed, "it took too long".to_owned()))
             }
@@ -135,9 +137,28 @@ impl Flow {
         };
         let socket = stack.socket();
         match look(socket) {
-            Said::Name(name) => Step::Proven(name),
+            Said::Name(name) => Step::Proven {
+                name,
+                tls: begins_with_tls(socket),
+            },
             Said::Unfinished if can_say_more(socket) => Step::Keep,
             Said::Unfinished | Said::Nothing => Step::Fail(Verdict::Denied, NO_PROOF.to_owned()),
+        }
+    }
+
+    /// Waits for a name of a secret in the first bytes; without one it goes on all the same.
+    fn listen(&mut self) -> Step {
+        let Some(stack) = &mut self.stack else {
+            return Step::End;
+        };
+        let socket = stack.socket();
+        match look(socket) {
+            Said::Name(name) => Step::Proven {
+                name,
+                tls: begins_with_tls(socket),
+            },
+            Said::Unfinished if can_say_more(socket) => Step::Keep,
+            Said::Unfinished | Said::Nothing => Step::Unnamed,
         }
     }
 
@@ -200,6 +221,10 @@ fn look(socket: &mut Socket<'_>) -> Said {
     } else {
         name_in_head(bytes)
     }
+}
+
+fn begins_with_tls(socket: &mut Socket<'_>) -> bool {
+    socket.peek(1).is_ok_and(is_tls)
 }
 
 /// More bytes may come and there is room for them.

@@ -5,15 +5,18 @@
 
 mod clone;
 mod names;
+mod secrets;
 mod tcp;
 mod udp;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use egress::Policy;
 use net_proto::{Counters, FRAME_BYTES_MAX, GATEWAY_IPV4, GATEWAY_IPV6, LogPage, WireId};
 use slab::Slab;
+use tokio::sync::Semaphore;
 
 use crate::answers;
 use crate::flow::{Flow, Inherited, Key};
@@ -22,6 +25,7 @@ use crate::link::{Link, Received};
 use crate::memory::NameMemory;
 use crate::packet::{Packet, parse};
 use crate::poll::Token;
+use crate::secrets::{CONNECTIONS_OF_WIRE_MAX, SecretSet};
 use crate::world::World;
 
 /// Frames read in one turn, so that a guest that floods does not keep others waiting.
@@ -48,6 +52,9 @@ pub(crate) struct Wire {
     inherited: VecDeque<Inherited>,
     questions: u32,
     pub(crate) names: NameMemory,
+    secrets: SecretSet,
+    /// For connections with secrets.
+    places: Arc<Semaphore>,
     journal: Journal,
     counters: Counters,
     /// In the list of wires that have something to do.
@@ -83,6 +90,8 @@ impl Wire {
             inherited: VecDeque::new(),
             questions: 0,
             names: NameMemory::default(),
+            secrets: SecretSet::default(),
+            places: Arc::new(Semaphore::new(CONNECTIONS_OF_WIRE_MAX)),
             journal: Journal::default(),
             counters: Counters::default(),
             queued: false,

@@ -1,6 +1,5 @@
 //! The connections of a wire: beginning, looking after and ending them.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use egress::{Name, NameVerdict, Reason, Transport};
@@ -69,34 +68,26 @@ impl Wire {
             Err(reason) => return self.refuse(segment, Verdict::Denied, &reason.to_string(), world),
         };
         let (basis, phase) = match &way {
-            Way::Address => (Basis::Address, Phase::Waiting(VecDeque::from([key.to.ip()]))),
-            Way::Known(_) => (Basis::Name, Phase::Resolving),
+            Way::Address => (Basis::Address, Phase::Listening),
+            Way::Known(_) => (Basis::Name, Phase::Listening),
             Way::ToBeProven => (Basis::Name, Phase::Proving),
             Way::Gateway => (Basis::Gateway, Phase::Serving(Service::default())),
         };
         let slot = self.flows.vacant_key();
         let Ok(number) = u32::try_from(slot) else { return };
         let token = Token::Flow(self.slot, number);
-        let flow = Flow::new(segment, basis, phase, token, world);
-        let serial = flow.serial;
+        let mut flow = Flow::new(segment, basis, phase, token, world);
+        if let Way::Known(name) = &way {
+            flow.name = Some(name.clone());
+        }
+        let listen = self.secrets.binds_port(key.to.port());
         let index = self.flows.insert(flow);
         self.by_key.insert(key, index);
         self.young += 1;
         self.counters.tcp_flows += 1;
         match way {
-            Way::Address => {
-                let name = self.names.names(key.to.ip(), world.now).next().cloned();
-                self.log_open(index, name);
-                self.waiting.push_back((index, serial));
-                self.connect_waiting(world);
-            }
-            Way::Known(name) => {
-                if let Some(flow) = self.flows.get_mut(index) {
-                    flow.watch_first_bytes(world.now);
-                }
-                self.resolve(index, name, world);
-            }
-            Way::ToBeProven | Way::Gateway => self.accept(index, world),
+            Way::Address | Way::Known(_) if !listen => self.proceed(index, world),
+            _ => self.accept(index, world),
         }
         self.look_later(index);
     }
@@ -195,7 +186,8 @@ impl Wire {
         }
         match step {
             Step::Keep => self.settle(index, world),
-            Step::Proven(name) => self.proven(index, name, world),
+            Step::Proven { name, tls } => self.proven(index, name, tls, world),
+            Step::Unnamed => self.proceed(index, world),
             Step::End => self.finish(index, None, world),
             Step::Fail(verdict, why) => self.fail(index, verdict, &why, world),
         }
@@ -244,8 +236,17 @@ impl Wire {
         }
     }
 
-    fn proven(&mut self, index: usize, name: Name, world: &mut World) {
+    fn proven(&mut self, index: usize, name: Name, tls: bool, world: &mut World) {
         let Some(flow) = self.flows.get(index) else { return };
+        let is_for_secrets = tls && self.is_for_secrets(&name, flow.key.to.port());
+        if matches!(flow.phase, Phase::Listening) && !is_for_secrets {
+            return self.proceed(index, world);
+        }
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        flow.is_for_secrets = is_for_secrets;
+        flow.basis = Basis::Name;
         match self.policy.judge_name(&name, flow.key.to.port()) {
             NameVerdict::Allowed { .. } => self.resolve(index, name, world),
             NameVerdict::Denied(reason) => {
@@ -258,7 +259,7 @@ impl Wire {
     }
 
     /// Asks for the addresses of a name that a connection is allowed to reach.
-    fn resolve(&mut self, index: usize, name: Name, world: &mut World) {
+    pub(super) fn resolve(&mut self, index: usize, name: Name, world: &mut World) {
         self.log_open(index, Some(name.clone()));
         let Some(flow) = self.flows.get_mut(index) else {
             return;
@@ -341,7 +342,7 @@ impl Wire {
     }
 
     /// Connects those that wait, as many as may be at once.
-    fn connect_waiting(&mut self, world: &mut World) {
+    pub(super) fn connect_waiting(&mut self, world: &mut World) {
         while self.connecting < CONNECTING_MAX {
             let Some((index, serial)) = self.waiting.pop_front() else {
                 return;
@@ -353,9 +354,12 @@ impl Wire {
                 continue;
             };
             let candidates = std::mem::take(candidates);
-            match flow.connect(candidates, world) {
+            match self.connect(index, candidates, world) {
                 Ok(()) => {
                     self.connecting += 1;
+                    let Some(flow) = self.flows.get(index) else {
+                        continue;
+                    };
                     let address = flow.target.map(|target| target.ip());
                     if let Some(entry) = flow.entry {
                         self.journal.change(entry, |entry| entry.address = address);
@@ -367,7 +371,7 @@ impl Wire {
         }
     }
 
-    fn log_open(&mut self, index: usize, name: Option<Name>) {
+    pub(super) fn log_open(&mut self, index: usize, name: Option<Name>) {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
@@ -383,7 +387,7 @@ impl Wire {
     }
 
     /// Ends a connection that cannot go on; the guest gets a reset.
-    fn fail(&mut self, index: usize, verdict: Verdict, why: &str, world: &mut World) {
+    pub(super) fn fail(&mut self, index: usize, verdict: Verdict, why: &str, world: &mut World) {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
@@ -407,9 +411,12 @@ impl Wire {
                 .timers
                 .set(Timer::Flow(self.slot, number), &mut flow.timer, None);
         }
+        let failure = flow.failure().filter(|_| how.is_none());
+        self.counters.failed += u64::from(failure.is_some());
+        let how = how.or(failure.map(|why| (Verdict::Failed, why)));
         match (flow.entry, how) {
             (Some(entry), how) => self.journal.close(entry, how),
-            (None, Some((verdict, why))) if flow.basis == Basis::Name => {
+            (None, Some((verdict, why))) if flow.basis != Basis::Gateway => {
                 let subject = Subject {
                     name: flow.name.clone(),
                     address: Some(flow.key.to.ip()),

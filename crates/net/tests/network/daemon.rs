@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use egress::{Policy, Ranges};
-use net::{Network, Servers, Settings};
+use net::{Authority, AuthorityPem, Network, Servers, Settings, Trust};
 use net_proto::{Attach, Command, Counters, LogEntry, Outcome, Reply, Request, VERSION, WireId};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -31,13 +31,22 @@ pub(crate) struct Daemon {
     _dir: TempDir,
 }
 
+/// What it needs for secrets.
+pub(crate) struct Tls {
+    pub(crate) authority: AuthorityPem,
+    pub(crate) trust: Trust,
+}
+
 /// What the test's servers need: loopback is open, and questions go to this resolver.
 pub(crate) fn open_loopback(resolver: Option<SocketAddr>) -> Daemon {
-    let ranges = Ranges {
+    Daemon::start(loopback(), resolver)
+}
+
+pub(crate) fn loopback() -> Ranges {
+    Ranges {
         open: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         ..Ranges::default()
-    };
-    Daemon::start(ranges, resolver)
+    }
 }
 
 pub(crate) fn policy(json: Value) -> Policy {
@@ -46,6 +55,10 @@ pub(crate) fn policy(json: Value) -> Policy {
 
 impl Daemon {
     pub(crate) fn start(ranges: Ranges, resolver: Option<SocketAddr>) -> Self {
+        Self::start_with(ranges, resolver, None)
+    }
+
+    pub(crate) fn start_with(ranges: Ranges, resolver: Option<SocketAddr>, tls: Option<Tls>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -53,6 +66,10 @@ impl Daemon {
             servers: Servers::fixed(resolver.into_iter().collect()),
             ranges,
             sockets_max: 10_000,
+            authority: tls
+                .as_ref()
+                .map(|tls| Authority::from_pem(&tls.authority).unwrap()),
+            trust: tls.map_or_else(Trust::default, |tls| tls.trust),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {

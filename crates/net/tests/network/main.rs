@@ -5,6 +5,7 @@
 mod daemon;
 mod guest;
 mod outside;
+mod tls;
 
 mod bounds;
 mod clones;
@@ -12,4 +13,5 @@ mod datagrams;
 mod lists;
 mod names;
 mod policies;
+mod secrets;
 mod streams;
