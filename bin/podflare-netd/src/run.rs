@@ -19,6 +19,7 @@ use crate::rights::{self, RightsError};
 const OTHER_DESCRIPTORS: u64 = 8192;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
         } else {
             Servers::fixed(cli.resolver)
         },
+        hosts: Some(HOSTS.into()),
         ranges: Ranges {
             never: cli.deny,
             open: cli.allow,

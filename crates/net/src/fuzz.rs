@@ -6,7 +6,7 @@ use egress::{Policy, Ranges};
 use net_proto::FRAME_BYTES_MAX;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
-use crate::dns::{self, Resolver, Servers};
+use crate::dns::{self, Hosts, Resolver, Servers};
 use crate::head::name_in_head;
 use crate::hello::{Said, name_in_hello};
 use crate::poll::Poll;
@@ -68,7 +68,7 @@ fn rig() -> Option<(Wire, OwnedFd, World)> {
         None,
     );
     let (ours, theirs) = pair.ok()?;
-    let resolver = Resolver::new(Servers::fixed(Vec::new()));
+    let resolver = Resolver::new(Servers::fixed(Vec::new()), Hosts::new(None));
     let mut world = World::new(Poll::new().ok()?, resolver, Ranges::default(), 0);
     let list = egress::List {
         allow: vec!["*.example".parse().ok()?],

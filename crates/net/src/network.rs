@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use egress::{Policy, Ranges};
@@ -16,7 +17,7 @@ use slab::Slab;
 use thiserror::Error;
 
 use crate::control::Control;
-use crate::dns::{Resolver, Servers};
+use crate::dns::{Hosts, Resolver, Servers};
 use crate::own;
 use crate::poll::{Event, Poll, Token};
 use crate::secrets::{Authority, SecretSet, Terminator, TerminatorError, Trust};
@@ -36,6 +37,8 @@ const NO_AUTHORITY: &str = "there can be no secrets: the network process was sta
 #[derive(Debug)]
 pub struct Settings {
     pub servers: Servers,
+    /// Names that no server is asked for, in the form of `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
     pub ranges: Ranges,
     /// Sockets to the outside, of all wires.
     pub sockets_max: usize,
@@ -100,7 +103,7 @@ impl Network {
         ranges.never.extend(guest_ranges());
         let mut world = World::new(
             poll,
-            Resolver::new(settings.servers),
+            Resolver::new(settings.servers, Hosts::new(settings.hosts)),
             ranges,
             settings.sockets_max,
         );

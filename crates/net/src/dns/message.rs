@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use egress::Name;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, Name as DnsName, RData, Record, RecordType};
 
 /// Longest message we read, as over TCP.
@@ -19,6 +20,9 @@ const DATAGRAM_BYTES_MAX: u16 = 1232;
 /// How long an answer without addresses is believed at most.
 const NEGATIVE_MAX: Duration = Duration::from_mins(1);
 const POSITIVE_MAX: Duration = Duration::from_hours(1);
+
+/// For how long guests may believe what this machine's own file says: it can change at any time.
+const OWN_SECONDS: u32 = 5;
 
 /// One question, understood.
 #[derive(Clone, Debug)]
@@ -98,6 +102,16 @@ impl Query {
             .is_some_and(|edns| edns.flags().dnssec_ok)
     }
 
+    /// Whether it asks for addresses of version 6; None if it asks for something else.
+    pub(crate) fn wants_v6(&self) -> Option<bool> {
+        let question = self.question()?;
+        match question.query_type {
+            RecordType::A if question.query_class == DNSClass::IN => Some(false),
+            RecordType::AAAA if question.query_class == DNSClass::IN => Some(true),
+            _ => None,
+        }
+    }
+
     pub(crate) fn refusal(&self) -> Option<Vec<u8>> {
         self.respond(ResponseCode::Refused)
     }
@@ -134,6 +148,22 @@ impl Answer {
                     && question.query_class == asked.query_class
             });
         same.then_some(Self { message })
+    }
+
+    /// What we know ourselves.
+    pub(crate) fn of_addresses(query: &Query, addresses: impl Iterator<Item = IpAddr>) -> Option<Self> {
+        let name = &query.question()?.name;
+        let mut message = Message::response(query.message.metadata.id, OpCode::Query);
+        message.metadata.recursion_desired = query.message.metadata.recursion_desired;
+        message.metadata.recursion_available = true;
+        message.add_answers(addresses.map(|address| {
+            let data = match address {
+                IpAddr::V4(v4) => RData::A(A(v4)),
+                IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+            };
+            Record::from_rdata(name.clone(), OWN_SECONDS, data)
+        }));
+        Some(Self { message })
     }
 
     pub(crate) fn is_truncated(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Questions on their way to the host's resolvers.
 //!
 //! ```text
-//!  ask ──▶ cache ──▶ answer
-//!            └─▶ UDP to the first resolver ── cut ──▶ TCP to the same ──▶ answer
-//!                    └─ silent, or useless ──▶ the next one … ──▶ no answer
+//!  ask ──▶ hosts ──▶ cache ──▶ answer
+//!                      └─▶ UDP to the first resolver ── cut ──▶ TCP to the same ──▶ answer
+//!                              └─ silent, or useless ──▶ the next one … ──▶ no answer
 //! ```
 
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use slab::Slab;
 
 use super::cache::{Cache, KEPT_BYTES_MAX};
+use super::hosts::Hosts;
 use super::message::{Answer, Key, Query};
 use super::servers::{SERVERS_MAX, Servers};
 use crate::outside;
@@ -31,6 +32,7 @@ const ROUNDS: usize = 2;
 
 pub(crate) struct Resolver {
     servers: Servers,
+    hosts: Hosts,
     cache: Cache,
     questions: Slab<Question>,
     answered: Vec<Answered>,
@@ -98,9 +100,10 @@ enum Step {
 }
 
 impl Resolver {
-    pub(crate) fn new(servers: Servers) -> Self {
+    pub(crate) fn new(servers: Servers, hosts: Hosts) -> Self {
         Self {
             servers,
+            hosts,
             cache: Cache::default(),
             questions: Slab::new(),
             answered: Vec::new(),
@@ -110,12 +113,13 @@ impl Resolver {
     /// Answers at once or later, in any case through [`Self::take_answered`].
     pub(crate) fn ask(&mut self, asked: Asked, query: Query, poll: &Poll, timers: &mut Timers, now: Instant) {
         let key = query.key();
-        let cached = key.as_ref().and_then(|key| self.cache.get(key, now));
-        if cached.is_some() || self.questions.len() >= QUESTIONS_MAX {
+        let cached = || key.as_ref().and_then(|key| self.cache.get(key, now));
+        let known = known_here(&mut self.hosts, &query, now).or_else(cached);
+        if known.is_some() || self.questions.len() >= QUESTIONS_MAX {
             self.answered.push(Answered {
                 asked,
                 query,
-                answer: cached,
+                answer: known,
             });
             return;
         }
@@ -214,6 +218,13 @@ impl Resolver {
             answer: None,
         });
     }
+}
+
+/// A name that the machine knows has the addresses that it knows, and no others.
+fn known_here(hosts: &mut Hosts, query: &Query, now: Instant) -> Option<Answer> {
+    let v6 = query.wants_v6()?;
+    let addresses = hosts.get(query.name.as_ref()?, now)?.iter().copied();
+    Answer::of_addresses(query, addresses.filter(|address| address.is_ipv6() == v6))
 }
 
 impl Question {

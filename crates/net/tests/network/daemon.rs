@@ -59,11 +59,24 @@ impl Daemon {
     }
 
     pub(crate) fn start_with(ranges: Ranges, resolver: Option<SocketAddr>, tls: Option<Tls>) -> Self {
+        Self::start_with_hosts(ranges, resolver, tls, "")
+    }
+
+    /// On a machine with this `/etc/hosts`.
+    pub(crate) fn start_with_hosts(
+        ranges: Ranges,
+        resolver: Option<SocketAddr>,
+        tls: Option<Tls>,
+        hosts: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let hosts_file = dir.path().join("hosts");
+        std::fs::write(&hosts_file, hosts).unwrap();
         let socket = dir.path().join("control");
         let listener = UnixListener::bind(&socket).unwrap();
         let settings = Settings {
             servers: Servers::fixed(resolver.into_iter().collect()),
+            hosts: Some(hosts_file),
             ranges,
             sockets_max: 10_000,
             authority: tls

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use egress::Policy;
+use egress::{Policy, Ranges};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use net_proto::{DNS_PORT, GATEWAY_IPV4, GATEWAY_IPV6, Protocol, Verdict};
 use serde_json::json;
 
-use crate::daemon::{open_loopback, policy};
+use crate::daemon::{Daemon, loopback, open_loopback, policy};
 use crate::guest::Guest;
 use crate::outside::Names;
 
@@ -138,4 +138,51 @@ fn a_list_answers_only_names_that_it_allows_and_asks_for_no_others() {
             ("inside.example", Protocol::Dns, Verdict::Denied),
         ]
     );
+}
+
+#[test]
+fn names_that_the_machine_knows_are_asked_of_nobody() {
+    let names = Names::default();
+    for name in ["a.example", "own.example"] {
+        names.set(name, &["1.2.3.4", "2001:db8::1"]);
+    }
+    let hosts = "203.0.113.9 A.example\n127.0.0.1 own.example localhost\n";
+    let mut daemon = Daemon::start_with_hosts(loopback(), Some(names.serve()), None, hosts);
+    let mut guest = daemon.guest(1, Policy::Open);
+    let told = |address: &str| (ResponseCode::NoError, vec![address.to_owned()]);
+    assert_eq!(resolve(&mut guest, "a.Example"), told("203.0.113.9"));
+    let at = (GATEWAY_IPV6, DNS_PORT).into();
+    let found = resolve_at(&mut guest, at, "a.example", RecordType::AAAA);
+    assert_eq!(found, (ResponseCode::NoError, vec![]));
+    assert_eq!(names.asked().len(), 0);
+    // What is on loopback there is not known here.
+    assert_eq!(resolve(&mut guest, "own.example"), told("1.2.3.4"));
+    // And another kind of question is not answered from it.
+    let other = resolve_at(&mut guest, at, "a.example", RecordType::TXT);
+    assert_eq!(other, (ResponseCode::NoError, vec![]));
+    assert_eq!(names.asked(), ["own.example.", "a.example."]);
+}
+
+#[test]
+fn names_that_the_machine_knows_are_judged_like_all_others() {
+    let hosts = "10.0.0.1 good.example mixed.example\n203.0.113.9 mixed.example bad.example\n";
+    let names = Names::default();
+    let mut daemon = Daemon::start_with_hosts(Ranges::default(), Some(names.serve()), None, hosts);
+    let (refused, yes) = ((ResponseCode::Refused, vec![]), ResponseCode::NoError);
+    let told = |address: &str| (yes, vec![address.to_owned()]);
+    let mut open = daemon.guest(1, Policy::Open);
+    assert_eq!(resolve(&mut open, "good.example"), told("10.0.0.1"));
+    assert!(open.is_refused("10.0.0.1:80".parse().unwrap()));
+
+    let list = policy(json!({"allow": ["good.example", "mixed.example"]}));
+    let mut listed = daemon.guest(2, list);
+    assert_eq!(resolve(&mut listed, "good.example"), refused);
+    assert_eq!(resolve(&mut listed, "mixed.example"), told("203.0.113.9"));
+    assert_eq!(resolve(&mut listed, "bad.example"), refused);
+    daemon.set_policy(
+        2,
+        policy(json!({"allow": ["good.example:9000", "10.0.0.1:9000"]})),
+    );
+    assert_eq!(resolve(&mut listed, "good.example"), told("10.0.0.1"));
+    assert_eq!(names.asked().len(), 0);
 }
