@@ -68,8 +68,9 @@ print(outcome())
 
 
 @contextmanager
-def made(http: httpx.Client, url: str, reach: Reach) -> Iterator[Made]:
-    answer = http.post("/v1/sandboxes", json={"egress": reach})
+def made(http: httpx.Client, url: str, reach: Reach, **fields: Any) -> Iterator[Made]:
+    """A sandbox for a block. `fields` go into the request that makes it."""
+    answer = http.post("/v1/sandboxes", json={"egress": reach, **fields})
     assert answer.status_code == 200, answer.text
     sandbox = Made(http, url, answer.json()["id"])
     try:
