@@ -73,6 +73,7 @@ impl PrivateHost {
         if let Some(certificates) = machine_certificates() {
             up.arg("--ca-certificates").arg(certificates);
         }
+        up.arg("--ca-certificates").arg(host.test_authority()?);
         execute(up.args(["--port", &port.to_string()]).args(arguments))?;
         let text = output(host.command("status").arg("--json"))?;
         let status: serde_json::Value =
@@ -83,6 +84,18 @@ impl PrivateHost {
         };
         (host.url, host.kind) = (field("url")?, field("kind")?);
         Ok(host)
+    }
+
+    /// An authority that sandboxes of this host trust, whose key tests have: they sign servers of their own with it.
+    fn test_authority(&self) -> Result<PathBuf> {
+        let dir = self.state.with_file_name("ca");
+        let certificate = dir.join("authority.crt");
+        if !certificate.exists() {
+            std::fs::create_dir_all(&dir)?;
+            let netd = self.podflare.with_file_name("podflare-netd");
+            execute(Command::new(netd).arg("--make-authority").arg(&dir))?;
+        }
+        Ok(certificate)
     }
 
     pub(crate) fn command(&self, verb: &str) -> Command {

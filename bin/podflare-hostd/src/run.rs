@@ -294,6 +294,7 @@ fn netd(options: &Options) -> Result<NetdProgram, RunError> {
         open: networks("--network-allow", &options.network_allow)?,
         never: networks("--network-deny", &options.network_deny)?,
         resolvers: options.network_resolvers.clone(),
+        authority: options.authority.clone(),
         // Only root can become somebody else.
         user: (!options.unconfined && geteuid().is_root()).then_some(NETWORK_USER),
     };

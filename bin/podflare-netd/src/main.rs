@@ -4,6 +4,7 @@
 //! is given, and to the outside through ordinary sockets.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod rights;
 mod run;
 
@@ -21,8 +22,11 @@ use telemetry::Format;
 #[command(version, about)]
 struct Cli {
     /// Unix socket to listen on for the daemon; one that is left over is replaced
-    #[arg(long, value_name = "PATH")]
-    control: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "make_authority")]
+    control: Option<PathBuf>,
+    /// Make an authority in this directory, which must exist, and end: authority.crt and authority.key
+    #[arg(long, value_name = "DIR", conflicts_with = "control")]
+    make_authority: Option<PathBuf>,
     /// Ask this resolver, ADDRESS:PORT, instead of those in /etc/resolv.conf; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     resolver: Vec<SocketAddr>,

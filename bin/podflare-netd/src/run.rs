@@ -13,6 +13,7 @@ use net::{
 use thiserror::Error;
 
 use crate::Cli;
+use crate::authority::{self, MakeAuthorityError};
 use crate::rights::{self, RightsError};
 
 /// Descriptors for wires, control and files, which are not sockets to the outside.
@@ -23,6 +24,10 @@ const HOSTS: &str = "/etc/hosts";
 
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
+    #[error("--control is missing")]
+    NoControl,
+    #[error("cannot make an authority")]
+    Make(#[source] MakeAuthorityError),
     #[error("cannot listen on {}", .path.display())]
     Listen {
         path: PathBuf,
@@ -50,12 +55,16 @@ pub(crate) enum RunError {
 }
 
 pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
-    let listener = listen(&cli.control).map_err(|error| RunError::Listen {
-        path: cli.control.clone(),
+    if let Some(dir) = &cli.make_authority {
+        return authority::make(dir).map_err(RunError::Make);
+    }
+    let control = cli.control.clone().ok_or(RunError::NoControl)?;
+    let listener = listen(&control).map_err(|error| RunError::Listen {
+        path: control.clone(),
         error,
     })?;
     // Files that only this user may read.
-    let authority = authority(&cli)?;
+    let authority = read_authority(&cli)?;
     let trust = trust(cli.roots.as_deref())?;
     let descriptors = rights::drop_all(cli.uid, cli.gid).map_err(RunError::Rights)?;
     // At least half is for the outside, however few there are.
@@ -80,13 +89,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
         version = env!("CARGO_PKG_VERSION"),
         sockets = settings.sockets_max,
         "listening on {}",
-        cli.control.display()
+        control.display()
     );
     let network = Network::new(listener, settings).map_err(RunError::Network)?;
     network.run().map_err(RunError::Network)
 }
 
-fn authority(cli: &Cli) -> Result<Option<Authority>, RunError> {
+fn read_authority(cli: &Cli) -> Result<Option<Authority>, RunError> {
     let (Some(certificate), Some(key)) = (&cli.ca_cert, &cli.ca_key) else {
         return Ok(None);
     };

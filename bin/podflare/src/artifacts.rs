@@ -13,6 +13,7 @@ use pod_types::ErrorChain;
 use serde::{Deserialize, Serialize};
 use softhost::{HardwarePlan, HostKind, Plan, SoftwareFiles, SoftwarePlan};
 
+use crate::authority;
 use crate::binaries::Binaries;
 use crate::failure::Failure;
 use crate::settings::Directories;
@@ -56,9 +57,17 @@ impl Artifacts {
         let store = open_store(request.directories)?;
         let kernel = store.kernel(&options).map_err(build_failure)?;
         let rootfs = build_rootfs(&store, request.templates, request.ca_certificates, &options)?;
+        let authority = authority::ensure(
+            request.directories,
+            &request.binaries.netd,
+            &image::certificates(request.ca_certificates).map_err(build_failure)?,
+        );
+        let authority = authority.map_err(|error| {
+            Failure::while_doing("authority", "cannot keep this host's own authority", &error)
+        })?;
         let parts = GuestInitrd {
             agent: &request.binaries.agent,
-            authority: None,
+            authority: Some(&authority),
         };
         let guest_initrd = store.guest_initrd(&kernel, parts).map_err(build_failure)?;
         let identities = [kernel.identity()]
@@ -104,6 +113,7 @@ impl Artifacts {
                 hostd: binaries.hostd,
                 vmm: binaries.vmm,
                 netd: binaries.netd,
+                authority: authority::directory(request.directories),
                 guest_initrd: self.guest_initrd.clone(),
                 images: self.images.clone(),
                 vcpus: HARDWARE_VCPUS,
@@ -119,6 +129,7 @@ impl Artifacts {
             hostd: binaries.hostd,
             vmm: binaries.vmm,
             netd: binaries.netd,
+            authority: authority::directory(request.directories),
         };
         let memory_mib =
             softhost::machine_memory_mib(memory_mib).map_err(|error| Failure::because("memory", &error))?;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod artifacts;
+mod authority;
 mod binaries;
 mod cli;
 mod commands;

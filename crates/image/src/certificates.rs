@@ -11,6 +11,14 @@ const END: &str = "-----END CERTIFICATE-----";
 /// Deepest directory below a given one.
 const DEPTH_MAX: usize = 4;
 
+/// The certificates of files and directories as one text, each once.
+///
+/// # Errors
+/// As when an image is built with them: a path cannot be read, or a file that was given itself holds no certificate.
+pub fn certificates(paths: &[PathBuf]) -> Result<String, ImageError> {
+    Ok(collect(paths)?.concat())
+}
+
 /// Reads the certificates of PEM files and of all `.crt` and `.pem` files in directories; sorted, each once.
 ///
 /// update-ca-certificates(8) wants one certificate a file, so bundles are taken apart.

@@ -31,6 +31,7 @@ mod tree;
 mod wheels;
 
 pub use bzimage::{BzImageError, unpack_vmlinux};
+pub use certificates::certificates;
 pub use command::CommandError;
 pub use cpio::{CpioArchive, CpioError};
 pub use disks::state_disk;

@@ -52,6 +52,11 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_NETD", value_name = "FILE")]
     pub netd: Option<PathBuf>,
 
+    /// Directory with authority.crt and authority.key, which secrets need, and perhaps roots.pem, whom else the hosts of
+    /// secrets may be signed by
+    #[arg(long, env = "PODFLARE_AUTHORITY", value_name = "DIR")]
+    pub authority: Option<PathBuf>,
+
     /// Networks that are not public, which sandboxes may reach all the same; those that are held to a list reach what
     /// that says
     #[arg(

@@ -3,7 +3,7 @@
 use crate::section::{Kind, Section, Setting};
 
 /// Values to show where there is no default that is the same everywhere.
-const EXAMPLES: [(&str, &str); 26] = [
+const EXAMPLES: [(&str, &str); 27] = [
     ("port", "7070"),
     ("memory_mib", "6144"),
     ("ca_certificates", "/etc/ssl/company.pem"),
@@ -13,6 +13,7 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("guest_initrd", "/var/lib/podflare/guest-initrd.cpio"),
     ("vmm", "/usr/local/libexec/podflare/podflare-vmm"),
     ("netd", "/usr/local/libexec/podflare/podflare-netd"),
+    ("authority", "/var/lib/podflare/authority"),
     ("network_allow", "10.1.0.0/16"),
     ("network_deny", "198.51.100.0/24"),
     ("network_resolvers", "9.9.9.9"),

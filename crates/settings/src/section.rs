@@ -12,7 +12,7 @@ use crate::{hostd, up};
 const NOT_SETTINGS: [&str; 3] = ["config", "help", "version"];
 
 /// What `podflare up` tells the daemon itself; only a daemon that is started by hand takes these from elsewhere.
-const SET_BY_UP: [&str; 8] = [
+const SET_BY_UP: [&str; 9] = [
     "addr",
     "exposed_as",
     "data_dir",
@@ -20,6 +20,7 @@ const SET_BY_UP: [&str; 8] = [
     "guest_initrd",
     "vmm",
     "netd",
+    "authority",
     "vcpus",
 ];
 

@@ -92,6 +92,7 @@ fn up(
         hostd,
         vmm,
         netd,
+        authority: settings.run_dir.with_extension("authority"),
     };
     let memory_mib = machine_memory_mib(settings.memory_mib)?;
     let plan = Plan::Software(SoftwarePlan::new(&kernel, files, memory_mib)?);

@@ -179,6 +179,8 @@ fn hardware(plan: &HardwarePlan, settings: &Settings, run_dir: &RunDir) -> Resul
         .arg(&plan.vmm)
         .arg("--netd")
         .arg(&plan.netd)
+        .arg("--authority")
+        .arg(&plan.authority)
         .args(["--vcpus", &plan.vcpus.to_string()])
         .args(&settings.hostd_arguments)
         .envs(

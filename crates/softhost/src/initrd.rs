@@ -22,6 +22,8 @@ const INIT: &str = include_str!("init.sh");
 const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
 /// The descriptor before the mark; its last four bytes are the signature's length, big endian.
 const SIGNATURE_DESCRIPTOR_BYTES: usize = 12;
+/// What the directory of an authority may have.
+const AUTHORITY_FILES: [&str; 3] = ["authority.crt", "authority.key", "roots.pem"];
 /// Address and port of the host daemon inside the machine, where the port on loopback leads to.
 pub(crate) const INSIDE_ADDRESS: &str = "10.0.2.15:7070";
 
@@ -116,6 +118,17 @@ fn payload(plan: &SoftwarePlan, settings: &Settings) -> Result<Vec<u8>, InitrdEr
                 source,
             })?;
     }
+    for name in AUTHORITY_FILES {
+        let path = plan.authority.join(name);
+        if path.exists() {
+            archive
+                .add_file(&format!("podflare/authority/{name}"), 0o600, read(&path)?)
+                .map_err(|source| InitrdError::Archive {
+                    what: "the authority",
+                    source,
+                })?;
+        }
+    }
     archive.to_bytes().map_err(|source| InitrdError::Archive {
         what: "our binaries",
         source,
@@ -149,6 +162,7 @@ fn start_script(settings: &Settings) -> Result<String, InitrdError> {
         ("--guest-initrd", "/podflare/guest-initrd.cpio"),
         ("--vmm", "/podflare/bin/podflare-vmm"),
         ("--netd", "/podflare/bin/podflare-netd"),
+        ("--authority", "/podflare/authority"),
         // QEMU's SVM emulation is not safe with VMs on several emulated CPUs, so guests have one.
         ("--vcpus", "1"),
     ];

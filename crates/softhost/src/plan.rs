@@ -32,6 +32,8 @@ pub struct SoftwarePlan {
     pub vmm: PathBuf,
     /// Static executable of the network.
     pub netd: PathBuf,
+    /// Directory of the host's own authority.
+    pub authority: PathBuf,
     /// See [`machine_memory_mib`](crate::machine_memory_mib).
     pub memory_mib: u32,
 }
@@ -42,6 +44,8 @@ pub struct HardwarePlan {
     pub hostd: PathBuf,
     pub vmm: PathBuf,
     pub netd: PathBuf,
+    /// Directory of the host's own authority.
+    pub authority: PathBuf,
     pub guest_initrd: PathBuf,
     /// Directory with guest kernel and root file systems, laid out as on the images disk.
     pub images: PathBuf,
@@ -58,6 +62,7 @@ pub struct SoftwareFiles {
     pub hostd: PathBuf,
     pub vmm: PathBuf,
     pub netd: PathBuf,
+    pub authority: PathBuf,
 }
 
 impl SoftwarePlan {
@@ -82,6 +87,7 @@ impl SoftwarePlan {
             hostd: files.hostd,
             vmm: files.vmm,
             netd: files.netd,
+            authority: files.authority,
             memory_mib,
         })
     }

@@ -16,6 +16,11 @@ use crate::secrets::SecretError;
 pub(crate) enum ChangeSecretError {
     #[error(transparent)]
     Refused(SecretError),
+    #[error(
+        "this host has no authority to sign for the hosts of secrets; `podflare up` makes one, and podflare-hostd is given \
+         one with --authority"
+    )]
+    NoAuthority,
     /// It is changed, and it is not known whether sandboxes that run have it.
     #[error(
         "the host's network does not say whether the change is in force; it is as soon as the network answers"
@@ -28,7 +33,7 @@ impl Host {
     /// revoked meanwhile is then taken from it by one of the two.
     pub(super) fn give_secrets(&self, sandbox: &Sandbox) {
         let names = &sandbox.spec.secrets;
-        if !names.is_empty() {
+        if !names.is_empty() && self.takes_secrets() {
             sandbox.wire.set_secrets(self.secrets.of(sandbox.tenant, names));
         }
     }
@@ -40,6 +45,9 @@ impl Host {
         name: &str,
         request: SecretRequest,
     ) -> Result<SecretInfo, ChangeSecretError> {
+        if !self.takes_secrets() {
+            return Err(ChangeSecretError::NoAuthority);
+        }
         let put = self.secrets.put(tenant, name, request).await;
         let info = put.map_err(ChangeSecretError::Refused)?;
         self.tell_of_secret(tenant, name).await?;
@@ -51,6 +59,11 @@ impl Host {
         let deleted = self.secrets.delete(tenant, name).await;
         deleted.map_err(ChangeSecretError::Refused)?;
         self.tell_of_secret(tenant, name).await
+    }
+
+    fn takes_secrets(&self) -> bool {
+        let network = self.config.network.as_ref();
+        network.is_none_or(|network| network.takes_secrets())
     }
 
     async fn tell_of_secret(&self, tenant: Tenant, name: &str) -> Result<(), ChangeSecretError> {

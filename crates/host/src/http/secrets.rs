@@ -59,7 +59,7 @@ impl From<ChangeSecretError> for Failed {
     fn from(error: ChangeSecretError) -> Self {
         let text = error.to_string();
         Self(match error {
-            ChangeSecretError::NotInForce => {
+            ChangeSecretError::NotInForce | ChangeSecretError::NoAuthority => {
                 ApiError::new(ErrorCode::NetworkUnavailable, text).retry_after(2)
             }
             ChangeSecretError::Refused(SecretError::TooMany) => {

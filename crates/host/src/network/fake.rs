@@ -137,6 +137,10 @@ fn end(inner: &Inner, running: &Running) {
 }
 
 impl NetdSpawner for FakeNetd {
+    fn takes_secrets(&self) -> bool {
+        true
+    }
+
     fn spawn(&self, files: &NetdFiles) -> io::Result<Box<dyn VmmProcess>> {
         if self.inner.missing.load(Ordering::SeqCst) {
             return Err(io::Error::from(io::ErrorKind::NotFound));

@@ -32,6 +32,9 @@ pub trait NetdSpawner: Send + Sync + std::fmt::Debug + 'static {
     /// It cannot be started.
     fn spawn(&self, files: &NetdFiles) -> io::Result<Box<dyn VmmProcess>>;
 
+    /// Whether it can use secrets.
+    fn takes_secrets(&self) -> bool;
+
     /// One that was started on this socket before, and runs.
     fn running(&self, files: &NetdFiles) -> Option<Box<dyn VmmProcess>>;
 }
@@ -45,6 +48,8 @@ pub struct NetdSettings {
     pub never: Vec<IpNet>,
     /// Whom names are asked of; the machine's own resolvers when empty.
     pub resolvers: Vec<IpAddr>,
+    /// Directory of the authority that signs for the hosts of secrets.
+    pub authority: Option<PathBuf>,
     /// Whom it becomes, with a group of the same number; it stays who this daemon is when there is none.
     pub user: Option<u32>,
 }
@@ -86,6 +91,14 @@ impl NetdSpawner for NetdProgram {
             let resolver = SocketAddr::new(*resolver, DNS_PORT);
             command.arg("--resolver").arg(resolver.to_string());
         }
+        if let Some(dir) = &self.settings.authority {
+            command.arg("--ca-cert").arg(dir.join("authority.crt"));
+            command.arg("--ca-key").arg(dir.join("authority.key"));
+            let roots = dir.join("roots.pem");
+            if roots.exists() {
+                command.arg("--roots").arg(roots);
+            }
+        }
         if let Some(user) = self.settings.user {
             let user = user.to_string();
             command.args(["--uid", &user, "--gid", &user]);
@@ -100,6 +113,10 @@ impl NetdSpawner for NetdProgram {
             .process_group(0)
             .spawn()?;
         Ok(spawned(child))
+    }
+
+    fn takes_secrets(&self) -> bool {
+        self.settings.authority.is_some()
     }
 
     fn running(&self, files: &NetdFiles) -> Option<Box<dyn VmmProcess>> {

@@ -13,6 +13,7 @@ fn plan() -> SoftwarePlan {
         hostd: PathBuf::new(),
         vmm: PathBuf::new(),
         netd: PathBuf::new(),
+        authority: PathBuf::new(),
         memory_mib: 4096,
     }
 }

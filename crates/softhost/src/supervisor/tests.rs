@@ -51,6 +51,7 @@ impl Fixture {
             hostd,
             vmm: nothing.clone(),
             netd: nothing.clone(),
+            authority: nothing.clone(),
             guest_initrd: nothing.clone(),
             images: nothing,
             vcpus: 2,
