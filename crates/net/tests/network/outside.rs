@@ -59,6 +59,16 @@ pub(crate) fn udp_echo(on: &str) -> SocketAddr {
     address
 }
 
+/// A port that is free for UDP may be somebody's for TCP.
+fn one_port_for_both() -> (UdpSocket, TcpListener) {
+    loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()) {
+            return (socket, listener);
+        }
+    }
+}
+
 /// A resolver with names of its own, over UDP and TCP, that notes what it was asked.
 #[derive(Clone, Default)]
 pub(crate) struct Names {
@@ -77,8 +87,9 @@ impl Names {
     }
 
     pub(crate) fn serve(&self) -> SocketAddr {
-        let (names, socket) = (self.clone(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (socket, listener) = one_port_for_both();
         let address = socket.local_addr().unwrap();
+        let names = self.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok((count, from)) = socket.recv_from(&mut buffer) {
@@ -86,7 +97,7 @@ impl Names {
                 let _ = socket.send_to(&answer, from);
             }
         });
-        let (names, listener) = (self.clone(), TcpListener::bind(address).unwrap());
+        let names = self.clone();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut len = [0; 2];
