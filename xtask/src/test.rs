@@ -32,6 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         step("unit and property tests", || {
             execute(&mut cargo(&["test", "--workspace", "--locked", "--quiet"]))
         })?;
+        step("the daemon with the real network process", real_network)?;
     }
     if options.no_e2e {
         return Ok(());
@@ -54,4 +55,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pytest.env("PODFLARE_TEST_BIN_DIR", &folder);
         execute(pytest.env("PODFLARE_TEST_REPORT_DIR", target().join("e2e")))
     })
+}
+
+/// A test of the daemon's that needs another program of the workspace, in the profile that tests have.
+fn real_network() -> Result<()> {
+    execute(&mut cargo(&[
+        "build",
+        "--workspace",
+        "--locked",
+        "--quiet",
+        "--bin",
+        "podflare-netd",
+    ]))?;
+    let mut test = cargo(&["test", "--workspace", "--locked", "--quiet", "--lib"]);
+    test.args(["the_real_network_process", "--", "--ignored"]);
+    execute(test.env("PODFLARE_TEST_NETD", target().join("debug/podflare-netd")))
 }
