@@ -199,7 +199,8 @@ fn link_images(state: &Path, kernel: &Kernel, rootfs: &[Rootfs]) -> Result<PathB
         replace_link(&kernel.vmlinux(), &directory.join("vmlinux"))?;
         rootfs
             .iter()
-            .try_for_each(|rootfs| replace_link(&rootfs.image(), &directory.join(rootfs.file_name())))
+            .flat_map(Rootfs::files)
+            .try_for_each(|(path, name)| replace_link(&path, &directory.join(name)))
     };
     link().map_err(|error| {
         Failure::while_doing("images", &format!("cannot fill {}", directory.display()), &error)

@@ -34,8 +34,8 @@ struct Inputs<'a> {
 }
 
 impl ImageStore {
-    /// Finds or makes the disk of images: an ext4 file system labelled `podflare-images` with `vmlinux` and, for each
-    /// root file system, `<template>.ext4`, as sparse inside as outside.
+    /// Finds or makes the disk of images: an ext4 file system labelled `podflare-images` with `vmlinux` and the
+    /// [files](Rootfs::files) of each root file system, as sparse inside as outside.
     ///
     /// # Errors
     /// When the file system cannot be made.
@@ -65,7 +65,7 @@ impl ImageStore {
         };
         let artifact = self.get_or_build(&request, |workshop| {
             let mut files = vec![(kernel.vmlinux(), "vmlinux".to_owned())];
-            files.extend(rootfs.iter().map(|rootfs| (rootfs.image(), rootfs.file_name())));
+            files.extend(rootfs.iter().flat_map(Rootfs::files));
             build(workshop, &files, options.progress)
         })?;
         Ok(artifact.path(FILE))

@@ -8,6 +8,7 @@
 //! Each box is an artifact of its own, so what two templates share is built once, and changing one leaves the other.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -52,6 +53,8 @@ struct Inputs<'a> {
     system: &'a str,
     wheels: Option<&'a str>,
     files: &'a [File],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    first_run: &'a [String],
     size_gib: u32,
 }
 
@@ -111,6 +114,7 @@ impl ImageStore {
             system: parts.system.identity(),
             wheels: parts.wheels.as_ref().map(Wheels::identity),
             files: &parts.files,
+            first_run: &parts.template.first_run,
             size_gib: parts.size_gib,
         };
         // Made from what is here, so a refresh of that is enough: its identity is an input.
@@ -130,7 +134,7 @@ impl Rootfs {
     /// The raw ext4 image, sparse.
     #[must_use]
     pub fn image(&self) -> PathBuf {
-        self.artifact.path(&self.file_name())
+        self.artifact.path(&file_name(self.template()))
     }
 
     /// The name of the template it is made from.
@@ -145,15 +149,27 @@ impl Rootfs {
         self.artifact.identity()
     }
 
-    /// What the image is called, here and on the disk of images: `default.ext4`.
+    /// What a host daemon looks for, by the names it knows: the image as `default.ext4`, and as `default.warm.py` the code
+    /// its clones run first, if the template names any.
     #[must_use]
-    pub fn file_name(&self) -> String {
-        file_name(self.template())
+    pub fn files(&self) -> Vec<(PathBuf, String)> {
+        let names = [file_name(self.template()), first_run_name(self.template())];
+        let files = names.map(|name| (self.artifact.path(&name), name));
+        files.into_iter().filter(|(path, _)| path.exists()).collect()
     }
 }
 
 fn file_name(template: &str) -> String {
     format!("{template}.ext4")
+}
+
+fn first_run_name(template: &str) -> String {
+    format!("{template}.warm.py")
+}
+
+/// The code of a clone's first run: what every template begins with, then what this one adds.
+fn first_run(statements: &[String]) -> Option<String> {
+    (!statements.is_empty()).then(|| format!("print(1)\n{}\n", statements.join("\n")))
 }
 
 fn build(
@@ -182,6 +198,10 @@ fn build(
     let image = workshop.out.join(file_name(name));
     let show = |line: &str| options.progress.detail(line);
     file_system.make_from_tree(&tree, &workshop.scratch, &image, &workshop.log, show)?;
+    if let Some(code) = first_run(&parts.template.first_run) {
+        let path = workshop.out.join(first_run_name(name));
+        fs::write(&path, code).map_err(ImageError::file("write", &path))?;
+    }
     options
         .progress
         .done(&format!("root file system of template {name}"));
@@ -246,6 +266,15 @@ mod tests {
         for wanted in ["json", "numpy as np"] {
             assert!(imports.iter().any(|import| import == wanted), "{wanted}: {told}");
         }
+    }
+
+    #[test]
+    fn what_a_clone_runs_first_is_printed_code_a_line_each() {
+        assert_eq!(first_run(&[]), None);
+        let science = Template::built_in("python-datasci").unwrap();
+        let code = first_run(&science.first_run).unwrap();
+        assert!(code.starts_with("print(1)\nprint(pd.DataFrame("), "{code}");
+        assert!(code.ends_with(")\n"), "{code}");
     }
 
     #[test]

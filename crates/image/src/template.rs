@@ -47,6 +47,10 @@ pub struct Template {
     /// done before the snapshot, and they leave no names behind.
     #[serde(default)]
     pub warm_up: Vec<String>,
+    /// Python statements as a user is likely to begin with, after `print(1)`. Every clone runs them before it waits in a
+    /// pool, and the pages they touch are made ready in each clone: for what costs much the first time, not for long work.
+    #[serde(default)]
+    pub first_run: Vec<String>,
 }
 
 /// A file of a template, owned by root.
@@ -104,7 +108,12 @@ impl Template {
         if let Some(file) = template.files.iter().find(|file| !is_plain_path(&file.path)) {
             return wrong("path", &file.path);
         }
-        let lines = [&template.dpkg, &template.setup, &template.warm_up];
+        let lines = [
+            &template.dpkg,
+            &template.setup,
+            &template.warm_up,
+            &template.first_run,
+        ];
         if let Some(line) = lines.into_iter().flatten().find(|line| line.contains('\n')) {
             return wrong("line", line);
         }
@@ -259,6 +268,7 @@ mod tests {
             ("imports = [\"\"]", "import"),
             ("setup = [\"a\\nb\"]", "line"),
             ("warm_up = [\"a\\nb\"]", "line"),
+            ("first_run = [\"a\\nb\"]", "line"),
             ("base = \"default\"", "package"),
             ("base = \"../x\"", "base"),
             ("wheels = [\"numpy\"]", "wheel"),
