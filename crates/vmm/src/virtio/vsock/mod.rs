@@ -196,11 +196,12 @@ impl Vsock {
 
     /// Takes what the guest has sent. True when there may be more.
     fn take_packets(&mut self, rings: &mut Rings<'_>, host: &mut Host<'_, '_>) -> Result<bool, DeviceError> {
+        // Also without a ring: one the driver has taken away is not looked at again and again.
+        self.look_at = None;
         let Some(mut ring) = rings.ring(TX) else {
             return Ok(false);
         };
         ring.unwatch()?;
-        self.look_at = None;
         let mut taken = 0;
         loop {
             while taken < BATCH_MAX && self.mux.takes_packets() {
