@@ -3,6 +3,7 @@
 from ..model import Row
 from . import (
     capacity,
+    clocks,
     creates,
     forks,
     memory,
@@ -17,5 +18,5 @@ from . import (
     uploads,
 )
 
-MODULES = (creates, pools, forks, pauses, runs, sessions, uploads, merges, spaces, throughput, science, memory, capacity)
+MODULES = (creates, pools, forks, pauses, runs, sessions, uploads, merges, spaces, throughput, science, memory, capacity, clocks)
 ROWS: tuple[Row, ...] = tuple(row for module in MODULES for row in module.ROWS)
