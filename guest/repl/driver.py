@@ -47,6 +47,8 @@ HIGH_FD = 1000
 CELLS_MAX = 1000
 CELLS_CHARS_MAX = 8 << 20
 CELL_CHARS_MAX = 2 << 20
+# Of a line longer than this, which is data and not code, a traceback needs no more.
+LINE_CHARS_MAX = 4096
 # Not used by the kernel, by C libraries or by Python; carries "draw new randomness".
 RESEED_SIGNAL = signal.SIGSTKFLT
 
@@ -315,10 +317,11 @@ def remember(name, source):
     global cells_chars
     if len(source) > CELL_CHARS_MAX:
         return
-    lines = [line + "\n" for line in source.split("\n")]
-    linecache.cache[name] = (len(source), None, lines, name)
-    cells.append((name, len(source)))
-    cells_chars += len(source)
+    lines = [line[:LINE_CHARS_MAX] + "\n" for line in source.split("\n")]
+    chars = sum(map(len, lines))
+    linecache.cache[name] = (chars, None, lines, name)
+    cells.append((name, chars))
+    cells_chars += chars
     while len(cells) > CELLS_MAX or cells_chars > CELLS_CHARS_MAX:
         oldest, chars = cells.popleft()
         linecache.cache.pop(oldest, None)

@@ -68,6 +68,21 @@ fn a_traceback_shows_the_users_frames_with_their_lines_and_nothing_of_the_driver
 }
 
 #[test]
+fn of_a_line_of_data_a_traceback_shows_the_beginning() {
+    let rig = Rig::new();
+    let mut host = rig.host();
+    let outcome = host.python(&format!("x = 1\nlen('{}') + None", "é".repeat(300_000)));
+    outcome.fails(1, "TypeError: unsupported operand");
+    let err = outcome.err();
+    assert!(
+        err.contains("    len('éé") && err.len() < 32 * 1024,
+        "{} bytes",
+        err.len()
+    );
+    host.python("x").says("1\n");
+}
+
+#[test]
 fn chained_exceptions_are_shown_in_full() {
     let rig = Rig::new();
     let outcome = rig
