@@ -78,8 +78,9 @@ const HELD_PART: u16 = 4;
 /// Messages up to this many bytes leave the guest's credit so large that nobody waits for news of it.
 const SHORT_BYTES: u64 = 4096;
 
-/// How long a packet may lie that the driver was not asked to tell of.
-const SECOND_PATIENCE: Duration = Duration::from_millis(5);
+/// How long a packet may lie that the driver was not asked to tell of. Longer than a short run takes on an emulated CPU,
+/// where a look in the middle of it costs a tenth of the run; what is told of late is news of credit that nobody waits for.
+const SECOND_PATIENCE: Duration = Duration::from_millis(25);
 
 /// Bytes held back at most. Linux counts what a socket has sent and not got back against its send buffer, and does not
 /// wake a writer that waits for credit while more than half of that is out. That half is 104 KiB, of which one packet
