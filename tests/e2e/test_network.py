@@ -345,11 +345,11 @@ def test_the_log_tells_what_was_reached_with_bytes_and_verdicts(http: httpx.Clie
 
         def both() -> list[dict[str, Any]] | None:
             found = sandbox.log()
-            counted = [entry for entry in found if entry["port"] == echo.port and entry["received_bytes"]]
+            counted = [entry for entry in found if entry.get("port") == echo.port and entry.get("received_bytes")]
             return found if counted and len(found) >= 2 else None
 
         entries = wait_until("both are in the log, with their bytes", both)
-        reached = next(entry for entry in entries if entry["port"] == echo.port)
+        reached = next(entry for entry in entries if entry.get("port") == echo.port)
         assert (reached["address"], reached["protocol"], reached["verdict"]) == (HERE, "tcp", "allowed")
         assert (reached["sent_bytes"], reached["received_bytes"]) == (len("hello\n"), len("hello\n"))
         refused = next(entry for entry in entries if entry.get("address") == "198.51.100.7")
