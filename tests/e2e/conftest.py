@@ -22,9 +22,6 @@ from support.wire import api, sandbox_ids
 
 _FAILED = pytest.StashKey[bool]()
 
-TEARDOWN_SECONDS = 30
-"""VMs are torn down off every request path, so the last may outlive its DELETE for a while."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
     try:
@@ -76,10 +73,10 @@ def nothing_is_left_behind(http: httpx.Client, machine: Machine) -> Iterator[Non
     yield
     left = sandbox_ids(http)
     assert not left, f"sandboxes were left behind: {sorted(left)}"
+    # They are torn down off every request path, so the last may outlive its DELETE for a while.
     wait_until(
         "the machine has no podflare-vmm processes left but those of zygotes and pools",
         lambda: machine.strays(http) == 0,
-        TEARDOWN_SECONDS,
     )
 
 

@@ -137,7 +137,7 @@ def fuzz(tmp_path: Path, url: str, document: Document, *options: str) -> None:
             *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"),
             # The same requests every time. Two workers at once trip over the interpreter's own parser.
             *("--generation-deterministic", "--no-shrink", "--workers", "1"),
-            *("--max-examples", EXAMPLES, "--request-timeout", "40", "--no-color", "--warnings", "off"),
+            *("--max-examples", EXAMPLES, "--request-timeout", "120", "--no-color", "--warnings", "off"),
             *options,
         ],
         cwd=tmp_path,

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 from podflare import Client
 
@@ -52,27 +51,25 @@ def bearer(key: str) -> dict[str, str]:
 def test_without_a_key_every_route_answers_401_in_the_words_of_the_contract(
     guarded: Daemon, method: str, path: str
 ) -> None:
-    answer = httpx.request(
-        method, guarded.url + path, json={"code": "1"} if method == "POST" else None, trust_env=False
-    )
+    answer = guarded.call(method, path, json={"code": "1"} if method == "POST" else None)
     assert assert_error(answer, 401)["error"] == "missing Authorization: Bearer <key>"
 
 
 @pytest.mark.parametrize("key", ["pf_live_wrong", "pf_live_firs", "pf_live_first2", "PF_LIVE_FIRST", "pf_live_first,"])
 def test_a_wrong_key_answers_401_in_the_words_of_the_contract(guarded: Daemon, key: str) -> None:
-    answer = httpx.get(f"{guarded.url}/v1/sandboxes", headers=bearer(key), trust_env=False)
+    answer = guarded.call("GET", "/v1/sandboxes", headers=bearer(key))
     assert assert_error(answer, 401)["error"] == "invalid api key"
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Basic cGY6bGl2ZQ==", "pf_live_first"])
 def test_a_header_without_a_bearer_key_is_401(guarded: Daemon, header: str) -> None:
-    answer = httpx.get(f"{guarded.url}/v1/sandboxes", headers={"authorization": header}, trust_env=False)
+    answer = guarded.call("GET", "/v1/sandboxes", headers={"authorization": header})
     assert_error(answer, 401)
 
 
 @pytest.mark.parametrize("key", ["pf_live_first", "pk_second"])
 def test_each_listed_key_opens_the_door(guarded: Daemon, key: str) -> None:
-    answer = httpx.get(f"{guarded.url}/v1/sandboxes", headers=bearer(key), trust_env=False)
+    answer = guarded.call("GET", "/v1/sandboxes", headers=bearer(key))
     assert answer.status_code == 200
 
 
@@ -82,8 +79,8 @@ def test_the_health_check_needs_no_key(guarded: Daemon) -> None:
 
 
 def test_keys_are_not_written_to_the_log(guarded: Daemon) -> None:
-    httpx.get(f"{guarded.url}/v1/sandboxes", headers=bearer("pf_live_first"), trust_env=False)
-    httpx.get(f"{guarded.url}/v1/sandboxes", headers=bearer("pf_live_wrong"), trust_env=False)
+    guarded.call("GET", "/v1/sandboxes", headers=bearer("pf_live_first"))
+    guarded.call("GET", "/v1/sandboxes", headers=bearer("pf_live_wrong"))
     assert "pf_live_first" not in guarded.log
     assert "pf_live_wrong" not in guarded.log
 
@@ -91,7 +88,7 @@ def test_keys_are_not_written_to_the_log(guarded: Daemon) -> None:
 def test_on_loopback_without_keys_no_key_is_needed(start_daemon: StartDaemon) -> None:
     daemon = start_daemon().wait_until_it_answers()
     for headers in ({}, bearer("pf_live_whatever")):
-        assert httpx.get(f"{daemon.url}/v1/sandboxes", headers=headers, trust_env=False).status_code == 200
+        assert daemon.call("GET", "/v1/sandboxes", headers=headers).status_code == 200
 
 
 def test_beyond_loopback_without_keys_the_daemon_refuses_to_start_and_says_how_to_fix_it(
@@ -105,12 +102,12 @@ def test_beyond_loopback_without_keys_the_daemon_refuses_to_start_and_says_how_t
 
 def test_beyond_loopback_with_keys_the_daemon_starts(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(host="0.0.0.0", PODFLARE_API_KEYS="pf_live_first").wait_until_it_answers()
-    assert_error(httpx.get(f"{daemon.url}/v1/sandboxes", trust_env=False), 401)
+    assert_error(daemon.call("GET", "/v1/sandboxes"), 401)
 
 
 def test_disabling_auth_overrides_the_refusal_with_a_warning(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(host="0.0.0.0", PODFLARE_AUTH_DISABLED="1").wait_until_it_answers()
-    assert httpx.get(f"{daemon.url}/v1/sandboxes", trust_env=False).status_code == 200
+    assert daemon.call("GET", "/v1/sandboxes").status_code == 200
     assert "warn" in daemon.log.lower()
 
 

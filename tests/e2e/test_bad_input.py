@@ -7,7 +7,6 @@ import httpx
 import pytest
 from podflare import Client, Sandbox
 
-from support.waiting import Stopwatch
 from support.wire import assert_error, raw_exec, sandbox_ids
 
 UNKNOWN = "sbx_" + "f" * 32
@@ -150,10 +149,8 @@ def test_a_body_over_64_mib_that_does_not_announce_its_length_is_413(http: httpx
 
 
 def test_ten_megabytes_of_code_run(box: Sandbox) -> None:
-    clock = Stopwatch()
     result = box.run_code("text = '" + "x" * 10_000_000 + "'\nprint(len(text))")
     assert (result.stdout, result.exit_code) == ("10000000", 0), result.stderr
-    assert clock.seconds < 60
     box.run_code("del text")
 
 

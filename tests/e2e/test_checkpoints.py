@@ -8,8 +8,6 @@ from support.machine import Machine
 from support.waiting import wait_until
 from support.wire import AbandonedRun, assert_error
 
-END_SECONDS = 30
-
 
 def checkpoint(http: httpx.Client, box: Sandbox, name: str | None = None) -> dict:
     answer = http.post(f"/v1/sandboxes/{box.id}/checkpoints", json={"name": name} if name else {})
@@ -52,8 +50,8 @@ def test_undo_restores_files_variables_and_processes_under_the_same_id_twice(
         # The background process goes on counting, in both.
         counted = "import os; print(os.path.getsize('/tmp/count') if os.path.exists('/tmp/count') else 0)"
         seen = int(fresh.run_code(counted).stdout)
-        wait_until("it counts on", lambda: int(fresh.run_code(counted).stdout) > seen, 20)
-    wait_until("the VMs before are gone", lambda: old not in {p.pid for p in machine.processes("podflare-vmm")}, 15)
+        wait_until("it counts on", lambda: int(fresh.run_code(counted).stdout) > seen)
+    wait_until("the VMs before are gone", lambda: old not in {p.pid for p in machine.processes("podflare-vmm")})
     assert fresh.run_code("import datetime, time; print(time.time())").exit_code == 0
 
 
@@ -103,7 +101,8 @@ def test_a_killed_checkpoint_is_lost_and_a_checkpoint_saves_a_dead_sandbox(
     before = {process.pid for process in machine.processes("podflare-vmm")}
     checkpoint(http, fresh, "doomed")
     new = {process.pid for process in machine.processes("podflare-vmm")} - before
-    parents = {pid: machine.output("sh", "-c", f"cut -d' ' -f4 /proc/{pid}/stat").strip() for pid in new}
+    # Pools may have got one meanwhile, or lost one.
+    parents = {pid: machine.output("sh", "-c", f"cut -d' ' -f4 /proc/{pid}/stat || true").strip() for pid in new}
     (doomed,) = [pid for pid, parent in parents.items() if parent == str(pid_of(http, fresh))]
     machine.kill(doomed)
     path = f"/v1/sandboxes/{fresh.id}"
@@ -111,11 +110,11 @@ def test_a_killed_checkpoint_is_lost_and_a_checkpoint_saves_a_dead_sandbox(
     def states() -> dict[str, str]:
         return {entry["name"]: entry["state"] for entry in http.get(f"{path}/checkpoints").json()["checkpoints"]}
 
-    wait_until("it is reported lost", lambda: states() == {"safe": "ready", "doomed": "lost"}, 15)
+    wait_until("it is reported lost", lambda: states() == {"safe": "ready", "doomed": "lost"})
     assert_error(http.post(f"{path}/rollback"), 409, "lost")
     assert fresh.run_code("print(kept)").stdout == "safe"
     machine.kill(pid_of(http, fresh))
-    wait_until("the sandbox has failed", lambda: http.get(path).json()["state"] == "failed", 15)
+    wait_until("the sandbox has failed", lambda: http.get(path).json()["state"] == "failed")
     roll_back(http, fresh, "safe")
     assert fresh.run_code("print(kept)").stdout == "safe"
     assert http.get(path).json()["state"] == "ready"

@@ -137,7 +137,7 @@ def test_a_host_that_is_not_there_is_named(cli: Cli) -> None:
 def test_a_broken_pipe_is_not_a_crash(cli: Cli) -> None:
     command = f"'{cli.binary}' run -c 'for n in range(100000): print(n)' | head -1"
     done = subprocess.run(
-        ["bash", "-c", command], env=cli.environment, capture_output=True, text=True, timeout=90, check=False
+        ["bash", "-c", command], env=cli.environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.stdout == "0\n"
     assert "panicked" not in done.stderr

@@ -19,7 +19,6 @@ def wait_until_failed(http: httpx.Client, sandbox: Sandbox) -> None:
     wait_until(
         f"the host reports {sandbox.id} as failed",
         lambda: http.get(f"/v1/sandboxes/{sandbox.id}").json()["state"] == "failed",
-        20,
     )
 
 
@@ -53,7 +52,7 @@ def test_a_killed_parent_takes_no_child_with_it(http: httpx.Client, machine: Mac
 
 
 def test_a_killed_zygote_comes_back_by_itself(url: str, http: httpx.Client, machine: Machine) -> None:
-    wait_until("the default template is ready", lambda: default_pool(http)["state"] == "ready", 120)
+    wait_until("the default template is ready", lambda: default_pool(http)["state"] == "ready")
     restores = default_pool(http)["restores"]
     machine.kill(machine.zygote(http, "default"))
     # As many as empty any pool, so that some need the zygote.
@@ -61,8 +60,8 @@ def test_a_killed_zygote_comes_back_by_itself(url: str, http: httpx.Client, mach
     for sandbox in sandboxes:
         assert sandbox.run_code("print('well')").stdout == "well"
         sandbox.close()
-    wait_until("there is another zygote", lambda: default_pool(http)["restores"] > restores, 60)
-    wait_until("the pool is full", lambda: default_pool(http)["size"] == default_pool(http)["target"], 60)
+    wait_until("there is another zygote", lambda: default_pool(http)["restores"] > restores)
+    wait_until("the pool is full", lambda: default_pool(http)["size"] == default_pool(http)["target"])
 
 
 def test_a_zygote_killed_while_it_clones_leaves_nothing_behind(
@@ -72,7 +71,7 @@ def test_a_zygote_killed_while_it_clones_leaves_nothing_behind(
     stop = threading.Event()
 
     def create() -> None:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=180, trust_env=False) as client:
             while not stop.is_set():
                 answer = client.post("/v1/sandboxes", json={})
                 answers.append(answer.status_code)
@@ -84,12 +83,20 @@ def test_a_zygote_killed_while_it_clones_leaves_nothing_behind(
     workers = [threading.Thread(target=create) for _ in range(3)]
     for worker in workers:
         worker.start()
+    killed = {0}
+
+    def another() -> int | None:
+        pool = default_pool(http)
+        # One that is dead may be shown for a moment.
+        return pool.get("zygote_pid") if pool["state"] == "ready" and pool.get("zygote_pid") not in killed else None
+
     for _ in range(3):
-        wait_until("the default template is ready", lambda: default_pool(http)["state"] == "ready", 60)
-        machine.kill(machine.zygote(http, "default"))
-    wait_until("the default template is ready", lambda: default_pool(http)["state"] == "ready", 60)
+        zygote = wait_until("the default template is ready", another)
+        killed.add(zygote)
+        machine.kill(zygote)
+    wait_until("the default template is ready", another)
     stop.set()
     for worker in workers:
-        worker.join(60)
+        worker.join()
     assert 200 in answers
-    wait_until("only zygotes and pooled VMs are left, orphans have been ended", lambda: machine.strays(http) == 0, 90)
+    wait_until("only zygotes and pooled VMs are left, orphans have been ended", lambda: machine.strays(http) == 0)

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import pytest
 
 from support.cli import Cli
@@ -34,14 +33,14 @@ def start_with(settings: Settings, tmp_path: Path) -> Iterator[StartDaemon]:
 
 def status(daemon: Daemon, key: str) -> int:
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.get(f"{daemon.url}/v1/sandboxes", headers=headers, trust_env=False).status_code
+    return daemon.call("GET", "/v1/sandboxes", headers=headers).status_code
 
 
 def test_the_daemon_takes_what_the_file_says_and_a_variable_goes_before_it(start_with: StartDaemon) -> None:
     text = '[hostd]\napi_keys = "pf_live_file"\nlog_format = "json"\nboot_only = true\n'
     daemon = start_with(text).wait_until_it_answers()
     assert (status(daemon, "pf_live_file"), status(daemon, "another")) == (200, 401)
-    assert "settings from" in [json.loads(line) for line in daemon.log.splitlines()][0]["message"]
+    assert "settings from" in [json.loads(line) for line in daemon.log_lines][0]["message"]
     assert "pf_live_file" not in daemon.log
     daemon = start_with(text, PODFLARE_API_KEYS="pf_live_variable").wait_until_it_answers()
     assert (status(daemon, "pf_live_variable"), status(daemon, "pf_live_file")) == (200, 401)

@@ -65,7 +65,7 @@ def test_siblings_that_write_the_same_file_at_the_same_time_differ(http: httpx.C
 
 
 # Both root file systems are listed whole, three times from the disk.
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_sandbox_does_not_differ_from_itself_nor_from_its_fresh_child(
     http: httpx.Client, fresh: Sandbox
 ) -> None:

@@ -71,7 +71,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_two_hundred_mebibytes_are_read_back_from_the_disk_as_written(rough: Sandbox) -> None:
     result = rough.run_code(WRITE_AND_READ_BACK)
     assert result.stdout == "wrong: [] size: 200", result.stderr

@@ -12,7 +12,7 @@ from support.machine import Machine
 from support.waiting import Stopwatch, wait_until
 from support.wire import assert_error
 
-END_SECONDS = 30
+END_SECONDS = 120
 
 TICKING = "import time\nfor n in range(10_000):\n    print('tick', n, flush=True)\n    time.sleep(0.2)"
 
@@ -40,7 +40,7 @@ def assert_calls_fail_clearly(http: httpx.Client, sandbox: Sandbox) -> None:
     clock = Stopwatch()
     body = assert_error(http.post(f"/v1/sandboxes/{sandbox.id}/exec", json={"code": "print(1)"}), 500)
     assert body["code"] == "sandbox_failed"
-    assert clock.seconds < 5
+    assert clock.seconds < 30, "a client waits no longer for an answer"
 
 
 def drain(stream: Any) -> list[Event]:

@@ -71,7 +71,7 @@ def test_guests_find_their_disks_full_before_the_host_s_is(
 ) -> None:
     assert fresh.run_code(KEEP).ok
     request.getfixturevalue("crowded")
-    wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2, 30)
+    wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2)
     outcome, written = fresh.run_code(FILL).stdout.split()
     assert outcome == "ENOSPC" and int(written) <= LEFT_MIB
     refused = http.put(f"/v1/sandboxes/{fresh.id}/files", params={"path": "/root/more"}, content=bytes(TOO_MUCH_BYTES))
@@ -81,6 +81,6 @@ def test_guests_find_their_disks_full_before_the_host_s_is(
     complaints = fresh.run_code("dmesg | grep -ciE 'i/o error|ext4-fs (error|warning)' || true", language="bash")
     assert complaints.stdout.strip() == "0", complaints.stdout
     cli.machine("rm", "-f", "/state/filler").expect()
-    wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB, 30)
+    wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB)
     assert fresh.run_code("os.unlink('/root/filler')").ok
     assert fresh.run_code(STILL_WELL).stdout == "True ok"

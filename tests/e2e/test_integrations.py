@@ -59,7 +59,7 @@ def run_in(python: Path, program: str, url: str, tmp_path: Path) -> Any:
         [str(python), "-c", program, url],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=inherited | {"XDG_CACHE_HOME": str(tmp_path), "OPENAI_AGENTS_DISABLE_TRACING": "1"},
         check=False,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.daemon import Daemon
+from support.daemon import CALL_SECONDS, Daemon
 from support.settings import Settings
 from support.wire import assert_error
 
@@ -36,7 +36,7 @@ def call(daemon: Daemon, method: str, path: str, key: str = OPERATOR, **body: ob
         daemon.url + path,
         headers={"authorization": f"Bearer {key}"},
         content=json.dumps(body) if method in ("POST", "PATCH") else None,
-        timeout=30,
+        timeout=CALL_SECONDS,
         trust_env=False,
     )
 
@@ -67,7 +67,7 @@ def test_keys_tenants_and_the_log_outlive_the_daemon_however_it_ends(start_daemo
 
 def test_with_required_keys_only_they_open_the_door(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(PODFLARE_REQUIRE_KEYS="1").wait_until_it_answers()
-    bare = httpx.get(f"{daemon.url}/v1/sandboxes", trust_env=False)
+    bare = daemon.call("GET", "/v1/sandboxes")
     assert assert_error(bare, 401)["error"] == "missing Authorization: Bearer <key>"
     key = new_key(daemon)["key"]
     assert lists(daemon, key) == 200
@@ -90,9 +90,7 @@ def test_a_key_of_the_store_is_enough_to_listen_beyond_loopback(start_daemon: St
 def test_without_an_operators_token_nobody_is_the_operator(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(PODFLARE_OPERATOR_TOKEN="").wait_until_it_answers()
     for key in ("pf_op_", "x", OPERATOR):
-        answer = httpx.get(
-            f"{daemon.url}/v1/admin/tenants", headers={"authorization": f"Bearer {key}"}, trust_env=False
-        )
+        answer = daemon.call("GET", "/v1/admin/tenants", headers={"authorization": f"Bearer {key}"})
         assert_error(answer, 401, "PODFLARE_OPERATOR_TOKEN")
 
 

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -63,6 +64,7 @@ def test_a_package_of_python_is_installed_and_imported_in_the_running_repl(fresh
     assert done.stdout == "1 six True", done.stderr
 
 
+@pytest.mark.timeout(1200)
 def test_a_package_of_debian_is_installed(http: httpx.Client, url: str) -> None:
     with made(http, url, True) as sandbox:
         said = sandbox.bash("apt-get update -qq 2>&1 && apt-get install -y -qq hello 2>&1 && hello", seconds=900)
@@ -87,6 +89,7 @@ def test_a_repository_is_cloned(http: httpx.Client, url: str, tmp_path: Path) ->
         assert sandbox.bash("git -C /root/work fsck --full 2>&1 | grep -v ^notice | wc -l").strip() == "0"
 
 
+@pytest.mark.timeout(1800)
 def test_a_large_download_is_whole_and_its_rate_is_reported(
     http: httpx.Client, url: str, tmp_path: Path, machine: Machine, capsys: pytest.CaptureFixture[str], settings: Settings
 ) -> None:
@@ -110,7 +113,7 @@ print(crc, size, time.monotonic() - began)
         ticks = cpu_ticks(machine) - ticks
         # QEMU's own user network alone, for comparison: from the software host itself.
         alone = Stopwatch()
-        machine.output("wget", "-q", "-O", "/dev/null", f"http://{HERE}:{port}/large")
+        machine.output("wget", "-q", "-O", "/dev/null", f"http://{HERE}:{port}/large", seconds=600)
         alone_seconds = alone.seconds
         network = sandbox.info()["network"]
     crc = 0
@@ -137,13 +140,14 @@ def cpu_ticks(machine: Machine) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.timeout(900)
 def test_a_thousand_connections_at_once_all_work(http: httpx.Client, url: str, echo: Echo) -> None:
     with made(http, url, only(f"{HERE}:{echo.port}")) as sandbox:
         counted = sandbox.run(
             f"""
 import resource, socket
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-connections = [socket.create_connection(({HERE!r}, {echo.port}), 60) for _ in range({CONNECTIONS})]
+connections = [socket.create_connection(({HERE!r}, {echo.port}), 300) for _ in range({CONNECTIONS})]
 for number, connection in enumerate(connections):
     connection.sendall(b"%06d" % number)
 right = sum(connection.recv(6, socket.MSG_WAITALL) == b"%06d" % number for number, connection in enumerate(connections))
@@ -197,7 +201,7 @@ def test_a_list_of_names_is_not_got_around(http: httpx.Client, url: str, echo: E
     (tmp_path / "index.html").write_text("reached")
     with Echo() as other, files_over_http(tmp_path) as port:
         with made(http, url, only("allowed.example", f"{HERE}:{echo.port}")) as sandbox:
-            assert sandbox.outcome(HERE, echo.port) == "hello"
+            assert sandbox.reaches(HERE, echo.port)
             # By address: the same machine, another port.
             assert sandbox.outcome(HERE, other.port) in NOTHING
             # By another name, and by every kind of question.
@@ -289,7 +293,7 @@ threading.Thread(target=flood, daemon=True).start()
         )
         before = resident_kib(machine)
         for _ in range(10):
-            assert working.outcome(HERE, echo.port, 20) == "hello"
+            assert working.reaches(HERE, echo.port)
             time.sleep(1)
         assert resident_kib(machine) - before < 128 * 1024
         assert working.run("print(1)").strip() == "1"
@@ -310,8 +314,8 @@ def test_what_may_be_reached_changes_at_once_and_open_connections_with_it(
     with made(http, url, only(f"{HERE}:{echo.port}")) as sandbox:
         opened = f"""
 import socket
-connection = socket.create_connection(({HERE!r}, {echo.port}), 10)
-connection.settimeout(5)
+connection = socket.create_connection(({HERE!r}, {echo.port}), 90)
+connection.settimeout(90)
 connection.sendall(b"one")
 print(connection.recv(10).decode())
 """
@@ -329,21 +333,23 @@ except OSError as error:
         assert after.strip() in NOTHING, after
         assert sandbox.outcome(HERE, echo.port) == TIMES_OUT
         sandbox.may_reach(only(f"{HERE}:{echo.port}"))
-        assert sandbox.outcome(HERE, echo.port) == "hello"
+        assert sandbox.reaches(HERE, echo.port)
         wrong = http.patch(f"/v1/sandboxes/{sandbox.id}", json={"egress": {"allow": ["https://a.example/"]}})
         assert_error(wrong, 400, "egress", "https://a.example/")
 
 
 def test_the_log_tells_what_was_reached_with_bytes_and_verdicts(http: httpx.Client, url: str, echo: Echo, cli: Cli) -> None:
     with made(http, url, only(f"{HERE}:{echo.port}")) as sandbox:
-        assert sandbox.outcome(HERE, echo.port) == "hello"
+        assert sandbox.reaches(HERE, echo.port)
         assert sandbox.outcome("198.51.100.7", 80) in NOTHING
-        entries = wait_until(
-            "both are in the log",
-            lambda: found if len(found := sandbox.log()) >= 2 else None,
-            20,
-        )
-        reached = next(entry for entry in entries if entry["port"] == echo.port)
+
+        def both() -> list[dict[str, Any]] | None:
+            found = sandbox.log()
+            counted = [entry for entry in found if entry.get("port") == echo.port and entry.get("received_bytes")]
+            return found if counted and len(found) >= 2 else None
+
+        entries = wait_until("both are in the log, with their bytes", both)
+        reached = next(entry for entry in entries if entry.get("port") == echo.port)
         assert (reached["address"], reached["protocol"], reached["verdict"]) == (HERE, "tcp", "allowed")
         assert (reached["sent_bytes"], reached["received_bytes"]) == (len("hello\n"), len("hello\n"))
         refused = next(entry for entry in entries if entry.get("address") == "198.51.100.7")
@@ -371,13 +377,13 @@ def says(word):
 """
     with made(http, url, only(f"{HERE}:{echo.port}")) as parent:
         parent.run(
-            f"import socket\nconnection = socket.create_connection(({HERE!r}, {echo.port}), 10)\nconnection.settimeout(10)\n{talk}"
+            f"import socket\nconnection = socket.create_connection(({HERE!r}, {echo.port}), 90)\nconnection.settimeout(90)\n{talk}"
         )
         assert parent.run("print(says(b'before'))").strip() == "before"
         with forks(http, url, parent, 2) as children:
             for child in children:
                 assert child.run("print(says(b'child'))").strip() == "ConnectionResetError"
-                assert child.outcome(HERE, echo.port) == "hello"
+                assert child.reaches(HERE, echo.port)
             assert parent.run("print(says(b'after'))").strip() == "after"
 
 
@@ -388,18 +394,17 @@ def test_a_network_process_that_is_killed_comes_back_and_new_connections_work(
     http: httpx.Client, url: str, echo: Echo, machine: Machine
 ) -> None:
     with made(http, url, only(f"{HERE}:{echo.port}")) as sandbox, made(http, url, False) as shut:
-        assert sandbox.outcome(HERE, echo.port) == "hello"
+        assert sandbox.reaches(HERE, echo.port)
         (before,) = machine.processes("podflare-netd")
         machine.kill(before.pid)
         wait_until(
             "there is another network process",
             lambda: [one for one in machine.processes("podflare-netd") if one.pid != before.pid],
-            30,
         )
-        wait_until("connections work again", lambda: sandbox.outcome(HERE, echo.port) == "hello", 60)
+        wait_until("connections work again", lambda: sandbox.outcome(HERE, echo.port, 20) == "hello")
         assert shut.outcome(HERE, echo.port) == TIMES_OUT
         with made(http, url, only(f"{HERE}:{echo.port}")) as new:
-            assert new.outcome(HERE, echo.port) == "hello"
+            assert new.reaches(HERE, echo.port)
 
 
 def test_connections_go_on_when_the_daemon_is_killed(
@@ -407,7 +412,7 @@ def test_connections_go_on_when_the_daemon_is_killed(
 ) -> None:
     with made(http, url, only(f"{HERE}:{echo.port}")) as sandbox:
         sandbox.run(
-            f"import socket\nconnection = socket.create_connection(({HERE!r}, {echo.port}), 10)\nconnection.settimeout(10)"
+            f"import socket\nconnection = socket.create_connection(({HERE!r}, {echo.port}), 90)\nconnection.settimeout(90)"
         )
         (netd,) = machine.processes("podflare-netd")
         replace_daemon(machine, http)

@@ -55,7 +55,7 @@ def run_client(tmp_path: Path, python: Path, program: str, *arguments: str, **en
         [str(python), "-c", program, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         # Regions are remembered on disk for days.
         env=inherited | {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)} | environment,
         check=False,

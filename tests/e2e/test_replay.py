@@ -1,20 +1,21 @@
 """Replay: the last events of a sandbox's runs, through the official client and on the wire, across fork and merge."""
 
 import json
-import time
 from typing import Any
 
 import httpx
 from podflare import Client, Sandbox
 
 from support.family import forked
+from support.gate import Gate
 from support.wire import AbandonedRun, raw_exec
 
 COUNTING = """
-import sys, time
+import os, sys, time
 for n in range({count}):
     print(f'line-{{n}}', end='', flush=True)
     time.sleep({pause})
+    while n == {hold} and {is_shut}: time.sleep(0.02)
     print(f'/{{n}}', flush=True)
     if n % 3 == 0: print(f'err-{{n}}', file=sys.stderr, flush=True)
 """
@@ -22,7 +23,7 @@ for n in range({count}):
 
 def replayed(http: httpx.Client, sandbox_id: str, follow: bool = False) -> list[dict[str, Any]]:
     query = "?follow=true" if follow else ""
-    answer = http.get(f"/v1/sandboxes/{sandbox_id}/replay{query}", timeout=60)
+    answer = http.get(f"/v1/sandboxes/{sandbox_id}/replay{query}", timeout=180)
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-ndjson"
     return [json.loads(line) for line in answer.text.split("\n") if line]
 
@@ -77,8 +78,9 @@ def test_a_run_in_progress_goes_on_in_a_child_whose_replay_shows_it_to_its_end(
     url: str, http: httpx.Client, fresh: Sandbox
 ) -> None:
     fresh.run_code("print('before')")
-    count = 40
-    run = AbandonedRun(url, fresh.id, COUNTING.format(count=count, pause=0.1))
+    # It does not end before all have been forked: it is held in the middle of a line.
+    count, gate = 40, Gate()
+    run = AbandonedRun(url, fresh.id, COUNTING.format(count=count, pause=0.1, hold=25, is_shut=gate.is_shut))
     for _ in range(6):
         run.wait_for_event()
     with forked(fresh, 2) as children:
@@ -86,7 +88,9 @@ def test_a_run_in_progress_goes_on_in_a_child_whose_replay_shows_it_to_its_end(
             assert http.get(f"/v1/sandboxes/{child.id}").json()["running_execs"] == 1
         # A fork of a child that carries a run carries it on, too.
         with forked(children[0], 1) as (grandchild,):
+            assert http.get(f"/v1/sandboxes/{grandchild.id}").json()["running_execs"] == 1
             for sandbox in (*children, grandchild):
+                gate.open(url, sandbox.id)
                 events = replayed(http, sandbox.id, follow=True)
                 assert said(events) == ["before", *counted(count)]
                 assert said(events, "stderr") == [f"err-{n}" for n in range(0, count, 3)]
@@ -95,6 +99,7 @@ def test_a_run_in_progress_goes_on_in_a_child_whose_replay_shows_it_to_its_end(
                 assert seqs == sorted(set(seqs)) and seqs[0] == 0
                 assert sandbox.run_code("print(n)").stdout == str(count - 1)
         # The parent's stream has everything once, too.
+        gate.open(url, fresh.id)
         last = run.wait_for_event()
         while last["type"] != "exit":
             last = run.wait_for_event()
@@ -104,13 +109,19 @@ def test_a_run_in_progress_goes_on_in_a_child_whose_replay_shows_it_to_its_end(
 
 
 def test_a_new_run_in_the_child_waits_for_the_one_it_carries(url: str, http: httpx.Client, fresh: Sandbox) -> None:
-    run = AbandonedRun(url, fresh.id, "import time\nprint('begun', flush=True)\ntime.sleep(4)\nprint('done')")
+    gate = Gate()
+    code = f"import os, time\nprint('begun', flush=True)\n{gate.wait}\nprint('done')"
+    run = AbandonedRun(url, fresh.id, code)
     run.wait_for_event()
     with forked(fresh) as (child,):
         run.leave()
-        began = time.monotonic()
-        assert child.run_code("print('next')").stdout == "next"
-        assert time.monotonic() - began > 1, "it had to wait"
+        following = AbandonedRun(url, child.id, "print('next')")
+        following.wait_for_headers()
+        assert http.get(f"/v1/sandboxes/{child.id}").json()["running_execs"] == 2
+        gate.open(url, child.id)
+        assert following.wait_for_event()["data"] == "next"
+        assert following.wait_for_event()["type"] == "exit"
+        following.leave()
         assert said(replayed(http, child.id)) == ["begun", "done", "next"]
         # The parent's was interrupted when its client left.
         events = replayed(http, fresh.id, follow=True)
@@ -118,11 +129,17 @@ def test_a_new_run_in_the_child_waits_for_the_one_it_carries(url: str, http: htt
 
 
 def test_following_a_silent_run_gets_heartbeats(url: str, http: httpx.Client, fresh: Sandbox) -> None:
-    run = AbandonedRun(url, fresh.id, "import time\nprint('begun', flush=True)\ntime.sleep(13)\nprint('done')")
+    gate = Gate()
+    code = f"import os, time\nprint('begun', flush=True)\n{gate.wait}\nprint('done')"
+    run = AbandonedRun(url, fresh.id, code)
     run.wait_for_event()
-    lines = []
-    with httpx.stream("GET", f"{url}/v1/sandboxes/{fresh.id}/replay?follow=true", timeout=12, trust_env=False) as answer:
-        lines = [line for line in b"".join(answer.iter_raw()).split(b"\n")[:-1]]
+    told = b""
+    with http.stream("GET", f"/v1/sandboxes/{fresh.id}/replay?follow=true") as answer:
+        for piece in answer.iter_raw():
+            told += piece
+            if told.endswith(b"\n\n"):
+                gate.open(url, fresh.id)
+    lines = told.split(b"\n")[:-1]
     assert b"" in lines, "no heartbeat"
     assert [json.loads(line)["data"] for line in lines if line] == ["begun", "done", 0]
     run.leave()

@@ -2,12 +2,12 @@
 
 import base64
 import json
-import time
 
 import httpx
 from podflare import Client, Sandbox
 
 from support.cli import Cli
+from support.gate import Gate
 from support.machine import Machine
 from support.restarts import kill_daemon, replace_daemon, wait_for_the_next
 from support.terminals import opened
@@ -16,10 +16,10 @@ from support.wire import AbandonedRun, raw_exec
 
 LINES = 400
 COUNTING = f"""
-import time
+import os, time
 for n in range({LINES}):
     print(f'line-{{n:05}} ' + 'x' * 200, flush=True)
-    time.sleep(0.04)
+    time.sleep(0.02)
 """
 
 
@@ -65,20 +65,26 @@ def test_state_files_processes_and_a_terminal_survive_a_killed_daemon(
         typed = {"data_b64": "ZWNobyBzdGlsbC0kbWFya2VyCg=="}  # echo still-$marker
         sent = http.post(f"/v1/sandboxes/{box.id}/pty/{pty.id}/input", json=typed)
         assert sent.status_code < 300, sent.text
-        wait_until("the shell answers", lambda: attached(http, box.id, pty.id, "still-7"), 30)
+        wait_until("the shell answers", lambda: attached(http, box.id, pty.id, "still-7"))
 
 
 def test_a_run_in_progress_goes_on_and_its_replay_has_every_byte(url: str, http: httpx.Client, machine: Machine) -> None:
     with Sandbox(host=url) as box:
         box.run_code("print('before')")
-        run = AbandonedRun(url, box.id, COUNTING)
+        # It does not end before the next daemon is there.
+        gate = Gate()
+        run = AbandonedRun(url, box.id, f"{COUNTING}    while n == {LINES - 50} and {gate.is_shut}: time.sleep(0.02)\n")
         run.wait_for_event()
         replace_daemon(machine, http)
         info = http.get(f"/v1/sandboxes/{box.id}").json()
         assert info["running_execs"] == 1
-        queued = raw_exec(url, box.id, "print(n)")
-        assert queued.output() == str(LINES - 1), "a new run waits for the one that goes on"
-        answer = http.get(f"/v1/sandboxes/{box.id}/replay?follow=true", timeout=90)
+        queued = AbandonedRun(url, box.id, "print(n)")
+        queued.wait_for_headers()
+        gate.open(url, box.id)
+        assert queued.wait_for_event()["data"] == str(LINES - 1), "a new run waits for the one that goes on"
+        assert queued.wait_for_event()["data"] == 0
+        queued.leave()
+        answer = http.get(f"/v1/sandboxes/{box.id}/replay?follow=true", timeout=180)
         events = [json.loads(line) for line in answer.text.split("\n") if line]
         expected = ["before", *(f"line-{n:05} " + "x" * 200 for n in range(LINES)), str(LINES - 1)]
         assert [event["data"] for event in events if event["type"] == "stdout"] == expected
@@ -94,9 +100,8 @@ def test_a_client_that_leaves_still_interrupts_its_run_under_the_next_daemon(
         run = AbandonedRun(url, box.id, "import time\nprint('on', flush=True)\ntime.sleep(600)")
         run.wait_for_event()
         run.leave()
-        started = time.monotonic()
+        # Long before the code would have ended.
         assert raw_exec(url, box.id, "print('next')").output() == "next"
-        assert time.monotonic() - started < 30
 
 
 def test_families_merges_and_a_vm_that_died_meanwhile(url: str, http: httpx.Client, machine: Machine) -> None:
@@ -125,14 +130,14 @@ def test_families_merges_and_a_vm_that_died_meanwhile(url: str, http: httpx.Clie
 def test_a_checkpoint_can_be_gone_back_to_under_the_next_daemon(url: str, http: httpx.Client, machine: Machine) -> None:
     with Sandbox(host=url) as box:
         box.run_code("x = 'before'")
-        made = http.post(f"/v1/sandboxes/{box.id}/checkpoints", json={"name": "mark"}, timeout=60)
+        made = http.post(f"/v1/sandboxes/{box.id}/checkpoints", json={"name": "mark"})
         assert made.status_code == 200, made.text
         box.run_code("x = 'after'")
         replace_daemon(machine, http)
         assert http.get(f"/v1/sandboxes/{box.id}/checkpoints").json()["checkpoints"] == [made.json()]
         assert raw_exec(url, box.id, "print(x)").output() == "after"
         for _ in range(2):
-            back = http.post(f"/v1/sandboxes/{box.id}/rollback", json={"checkpoint": "mark"}, timeout=60)
+            back = http.post(f"/v1/sandboxes/{box.id}/rollback", json={"checkpoint": "mark"})
             assert back.status_code == 200, back.text
             assert raw_exec(url, box.id, "print(x); x = 'again'").output() == "before"
         refused = http.post(f"/v1/sandboxes/{box.id}/freeze")
@@ -142,7 +147,7 @@ def test_a_checkpoint_can_be_gone_back_to_under_the_next_daemon(url: str, http: 
 def test_a_daemon_is_replaced_in_order_by_one_command(url: str, http: httpx.Client, cli: Cli) -> None:
     with Sandbox(host=url) as box:
         box.run_code("x = 1")
-        done = cli.run("restart", "--json", seconds=120).expect()
+        done = cli.run("restart", "--json", seconds=300).expect()
         assert done.json()["took_ms"] > 0
         assert raw_exec(url, box.id, "print(x)").output() == "1"
 
@@ -157,4 +162,4 @@ def test_what_was_deleted_stays_deleted_and_nothing_is_left_over(
         wait_for_the_next(http)
         assert http.get(f"/v1/sandboxes/{gone.id}").status_code == 404
         assert raw_exec(url, box.id, "print('here')").output() == "here"
-    wait_until("no VM process is left over", lambda: machine.strays(http) == 0, 60)
+    wait_until("no VM process is left over", lambda: machine.strays(http) == 0)

@@ -17,7 +17,7 @@ from support.terminals import opened
 from support.waiting import wait_until
 from support.wire import raw_exec
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 def freeze(http: httpx.Client, sandbox_id: str) -> str:
@@ -55,8 +55,9 @@ answer = 42
 
 STILL_ALIVE = """
 book.write("after;"); book.flush()
-was = ticks
-time.sleep(1)
+was, deadline = ticks, time.monotonic() + 60
+while ticks == was and time.monotonic() < deadline:
+    time.sleep(0.05)
 print(answer, child.poll(), open("/root/book").read(), ticks > was)
 """
 
@@ -100,10 +101,14 @@ def test_time_jumps_for_a_frozen_guest_and_its_clock_is_right(url: str, http: ht
         space = freeze(http, sandbox.id)
         with resumed(url, space) as again:
             code = "import time; print(abs(time.time() - wall - (time.monotonic() - steady)) < 60, time.time())"
+
+            def host_time() -> float:
+                return parsedate_to_datetime(http.get("/v1/healthz").headers["date"]).timestamp()
+
+            before = host_time()
             right, now = says(url, again.id, code).split()
-            host = http.get("/v1/healthz").headers["date"]
             assert right == "True"
-            assert abs(float(now) - parsedate_to_datetime(host).timestamp()) < 5
+            assert before - 5 < float(now) < host_time() + 5
 
 
 def test_a_run_in_progress_goes_on(url: str, http: httpx.Client) -> None:

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(20);
 
 /// A test that has not seen what it waits for by now has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request as it came over the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Scripted {
         self.shared.lock().clone()
     }
 
-    /// Waits until what has happened satisfies the condition; `None` when it did not within 20 s.
+    /// Waits until what has happened satisfies the condition; `None` when it did not within two minutes.
     #[must_use]
     pub fn wait_until(&self, condition: impl Fn(&Seen) -> bool) -> Option<Seen> {
         let deadline = Instant::now() + PATIENCE;

@@ -71,7 +71,7 @@ mod tests {
             let second = listener.accept().unwrap();
             (first, second, listener)
         });
-        assert!(is_well(port, Duration::from_secs(10)));
+        assert!(is_well(port, Duration::from_secs(120)));
         assert!(!is_well(port, Duration::from_millis(50)));
         drop(server.join().unwrap());
         assert!(!is_well(port, Duration::from_millis(50)));

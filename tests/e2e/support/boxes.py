@@ -5,7 +5,7 @@ from podflare import Sandbox
 
 from support.wire import raw_exec
 
-PING_SECONDS = 20
+PING_SECONDS = 60
 
 
 class Boxes:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from support.waiting import PATIENCE_SECONDS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -18,8 +20,10 @@ def page() -> Iterator[Page]:
         pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with sync_playwright() as playwright:
         # Chromium's own sandbox needs namespaces that containers often forbid; the page is ours.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=PATIENCE_SECONDS * 1000)
         try:
-            yield browser.new_page(viewport={"width": 1000, "height": 600})
+            page = browser.new_page(viewport={"width": 1000, "height": 600})
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
+            yield page
         finally:
             browser.close()

@@ -50,14 +50,14 @@ class Cli:
         other._url, other._state_dir = url, state_dir
         return other
 
-    def run(self, *arguments: str, stdin: str = "", seconds: float = 90) -> Finished:
+    def run(self, *arguments: str, stdin: str = "", seconds: float = 180) -> Finished:
         """Runs one command to its end."""
         return self._finish([str(self.binary), *arguments], stdin, seconds)
 
-    def machine(self, *command: str, seconds: float = 60) -> Finished:
+    def machine(self, *command: str, seconds: int = 180) -> Finished:
         """Runs a command in the machine that holds the VMs."""
-        arguments = ["machine", "exec", "--state-dir", str(self._state_dir), "--", *command]
-        return self._finish([str(self.binary), *arguments], "", seconds)
+        arguments = ["machine", "exec", "--state-dir", str(self._state_dir), "--timeout-seconds", str(seconds)]
+        return self._finish([str(self.binary), *arguments, "--", *command], "", seconds + 30)
 
     @property
     def is_on_hardware(self) -> bool:

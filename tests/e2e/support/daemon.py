@@ -1,23 +1,32 @@
 """A `podflare-hostd` of a test's own, on this machine, for rules that need no VM: keys, addresses, start and end."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from support.waiting import wait_until
 
-START_SECONDS = 20
-STOP_SECONDS = 20
+START_SECONDS = 120
+STOP_SECONDS = 120
+CALL_SECONDS = 60
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for later. Not one of those that the kernel gives to whoever asks for any, or somebody gets it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Daemon:
@@ -62,6 +71,11 @@ class Daemon:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
+    @property
+    def log_lines(self) -> list[str]:
+        """Its lines, without one that is being written."""
+        return self.log.split("\n")[:-1]
+
     def wait_until_it_answers(self) -> "Daemon":
         wait_until(f"hostd answers on {self.url}", self._answers_or_has_ended, START_SECONDS)
         assert self._process.poll() is None, f"hostd ended with {self._process.returncode}: {self.log}"
@@ -72,6 +86,9 @@ class Daemon:
         wait_until(f"hostd ends; its log: {self.log}", lambda: self._process.poll() is not None, STOP_SECONDS)
         return self._process.returncode
 
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return httpx.request(method, self.url + path, timeout=CALL_SECONDS, trust_env=False, **options)
+
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
@@ -79,7 +96,7 @@ class Daemon:
         if self._process.poll() is not None:
             return True
         try:
-            return httpx.get(f"{self.url}/v1/healthz", timeout=2, trust_env=False).text.strip() == "ok"
+            return httpx.get(f"{self.url}/v1/healthz", timeout=10, trust_env=False).text.strip() == "ok"
         except httpx.HTTPError:
             return False
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import tarfile
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ class Files:
     def watch(self, path: str, recursive: bool = False) -> Iterator[Iterator[dict[str, object]]]:
         """Changes as they are told; the watch is armed when the block begins."""
         target = f"{self.base}/watch?{query(path, recursive=str(recursive).lower())}"
-        with self._http.stream("GET", target, timeout=30) as response:
+        with self._http.stream("GET", target) as response:
             assert response.status_code == 200, response.status_code
             changes = (json.loads(line) for line in response.iter_lines() if line)
             assert next(changes)["type"] == "ready"
@@ -72,7 +73,24 @@ class Files:
     def begin_upload(self, path: str, length: int) -> socket.socket:
         """An upload of which only the head has been sent; it ends with the socket."""
         address = urlsplit(self.url)
-        connection = socket.create_connection((address.hostname or "", address.port or 80), timeout=60)
+        connection = socket.create_connection((address.hostname or "", address.port or 80), timeout=TRANSFER_SECONDS)
         head = f"PUT {self.base}?{query(path)} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"
         connection.sendall(head.encode())
         return connection
+
+
+def whole_answer(connection: socket.socket) -> bytes:
+    """The answer, head and body, which may come in pieces."""
+    answer = b""
+    while not _is_whole(answer):
+        piece = connection.recv(4096)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
+    return length is not None and len(body) >= int(length[1])

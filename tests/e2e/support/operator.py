@@ -28,7 +28,7 @@ class Tenant:
 
     def http(self) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=90.0, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=180.0, trust_env=False)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from support.waiting import PATIENCE_SECONDS
 from support.wire import raw_exec
 
 Reach = bool | dict[str, list[str]]
@@ -24,7 +25,7 @@ class Made:
         self._http = http
         self._url = url
 
-    def run(self, code: str, seconds: float = 120) -> str:
+    def run(self, code: str, seconds: float = 300) -> str:
         """What the code prints; it has to succeed."""
         done = raw_exec(self._url, self.id, code, seconds)
         assert done.exit_code == 0, done.output("stderr")[-2000:]
@@ -51,8 +52,13 @@ class Made:
         assert answer.status_code == 200, answer.text
         return answer.json()["entries"]
 
+    def reaches(self, address: str, port: int) -> bool:
+        """Whether an echo there answers, however long that takes."""
+        return self.outcome(address, port, PATIENCE_SECONDS) == "hello"
+
     def outcome(self, address: str, port: int, seconds: float = 4) -> str:
-        """What becomes of a connection: what its server says first, or the error's name."""
+        """What becomes of a connection: what its server says first, or the error's name. So short a time is for those that
+        must not come about."""
         return self.run(f"""
 import socket
 def outcome():

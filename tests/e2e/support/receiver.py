@@ -72,7 +72,6 @@ class Receiver:
         wait_until(
             f"{types} of {sandbox_id} to be told, not {self.of(sandbox_id)}",
             lambda: self.of(sandbox_id) == list(types),
-            60,
         )
 
     def told(self, sandbox_id: str, type: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ import httpx
 from support.machine import Machine
 from support.waiting import wait_until
 
-NEXT_SECONDS = 90
+NEXT_SECONDS = 180
 """The next daemon is started after a second or more, and takes everything over before it answers."""
 
 
 def daemon_pid(machine: Machine) -> int:
-    return int(machine.output("cat", "/run/hostd.pid"))
+    # Empty for the moment in which the next one's is written.
+    return wait_until("the daemon's process is known", lambda: int(machine.output("cat", "/run/hostd.pid").strip() or 0))
 
 
 def kill_daemon(machine: Machine) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from podflare import Sandbox
 
-WAIT_SECONDS = 60
+WAIT_SECONDS = 120
 """A busy emulated machine takes its time."""
 
 

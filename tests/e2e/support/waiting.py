@@ -6,8 +6,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 120
+"""How long what takes a second may take: the machine is emulated, and others may use it as well."""
 
-def wait_until(what: str, condition: Callable[[], T | None], seconds: float, every: float = 0.1) -> T:
+
+def wait_until(what: str, condition: Callable[[], T | None], seconds: float = PATIENCE_SECONDS, every: float = 0.1) -> T:
     """Returns the first truthy result of `condition`; fails with `what` when there is none within `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{Cli, ID};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// Ends the command however the test ends.
 struct Running(Child);

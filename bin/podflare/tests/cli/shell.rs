@@ -17,7 +17,7 @@ use crate::support::{Cli, ID};
 const PTY: &str = "pty_0123456789abcdef0123456789abcdef";
 const READY: &str = "{\"type\":\"pty_ready\",\"session_id\":\"pty_0123456789abcdef0123456789abcdef\"}\n";
 const EXIT_7: &str = "{\"type\":\"pty_exit\",\"data\":7}\n";
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// A terminal with the command in it.
 struct Terminal {

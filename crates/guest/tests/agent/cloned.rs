@@ -63,10 +63,10 @@ fn the_run_in_progress_goes_on_and_new_runs_queue_behind_it() {
 fn the_run_in_progress_may_be_bash_and_its_timeout_counts_on() {
     let rig = Rig::new();
     let mut parents = rig.host();
-    parents.begin(Language::Bash, "echo on; sleep 60", Some(1000));
+    parents.begin(Language::Bash, "echo on; sleep 600", Some(4000));
     parents.wait_for_output("on\n");
     rig.clone_machine();
-    follow(&rig).finish().fails(124, "timed out after 1000 ms\n");
+    follow(&rig).finish().fails(124, "timed out after 4000 ms\n");
 }
 
 #[test]

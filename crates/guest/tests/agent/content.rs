@@ -213,7 +213,11 @@ fn a_file_that_becomes_shorter_is_never_told_as_whole() {
 fn files_are_moved_while_a_run_is_in_progress() {
     let rig = Rig::new();
     let mut run = rig.host();
-    run.begin(Language::Python, "import time\nprint('on')\ntime.sleep(60)", None);
+    run.begin(
+        Language::Python,
+        "import time\nprint('on')\ntime.sleep(600)",
+        None,
+    );
     run.wait_for_output("on\n");
     let path = rig.home().join("file");
     rig.host().write(writing(&path), b"beside it");

@@ -13,15 +13,16 @@ fn a_run_that_takes_too_long_is_interrupted_and_the_state_stays() {
     host.python("x = 1").says("");
     host.begin(
         Language::Python,
-        "import time\nprint('on')\ntime.sleep(60)",
-        Some(100),
+        "import time\nprint('on')\ntime.sleep(600)",
+        // Long enough for the first line on a busy machine.
+        Some(3000),
     );
     let outcome = host.finish();
     assert_eq!((outcome.out().as_str(), outcome.code), ("on\n", 124));
     assert!(outcome.err().contains("KeyboardInterrupt\n"), "{}", outcome.err());
     assert!(!outcome.err().contains("podflare"), "{}", outcome.err());
     assert!(
-        outcome.err().ends_with("timed out after 100 ms\n"),
+        outcome.err().ends_with("timed out after 3000 ms\n"),
         "{}",
         outcome.err()
     );
@@ -29,21 +30,21 @@ fn a_run_that_takes_too_long_is_interrupted_and_the_state_stays() {
     assert_eq!(host.finish().code, 124);
     host.begin(
         Language::Python,
-        "import subprocess\nsubprocess.run(['sleep', '60'])",
+        "import subprocess\nsubprocess.run(['sleep', '600'])",
         Some(100),
     );
     assert_eq!(host.finish().code, 124);
     host.begin(
         Language::Python,
-        "import asyncio\nasyncio.run(asyncio.sleep(60))",
+        "import asyncio\nasyncio.run(asyncio.sleep(600))",
         Some(100),
     );
     assert_eq!(host.finish().code, 124);
-    host.begin(Language::Bash, "echo on; sleep 60", Some(100));
+    host.begin(Language::Bash, "echo on; sleep 600", Some(3000));
     let outcome = host.finish();
     assert_eq!(
         (outcome.out().as_str(), outcome.err().as_str(), outcome.code),
-        ("on\n", "timed out after 100 ms\n", 124)
+        ("on\n", "timed out after 3000 ms\n", 124)
     );
     host.python("x").says("1\n");
 }
@@ -126,8 +127,9 @@ fn a_run_that_swallows_the_first_interrupt_gets_another() {
     let mut host = rig.host();
     host.begin(
         Language::Python,
-        "import time\nx = 1\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('no')\ntime.sleep(60)",
-        Some(50),
+        "import time\nx = 1\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print('no')\ntime.sleep(600)",
+        // Long enough to come to the first sleep on a busy machine.
+        Some(3000),
     );
     let outcome = host.finish();
     assert_eq!((outcome.out().as_str(), outcome.code), ("no\n", 124));
@@ -142,12 +144,13 @@ fn a_run_that_ignores_everything_loses_its_process() {
     host.begin(
         Language::Python,
         "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)",
-        Some(50),
+        // Long enough to come to ignoring it on a busy machine.
+        Some(3000),
     );
     let outcome = host.finish();
     assert_eq!(outcome.code, 124);
     assert!(outcome.err().contains("signal 9, SIGKILL"), "{}", outcome.err());
-    assert!(start.elapsed() > Duration::from_secs(10));
+    assert!(start.elapsed() > Duration::from_secs(13));
     host.python("'alive'").says("'alive'\n");
 }
 
@@ -157,7 +160,7 @@ fn a_handler_left_behind_does_not_survive_its_run() {
     let mut host = rig.host();
     host.python("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nNone")
         .says("");
-    host.begin(Language::Python, "time.sleep(60)", Some(50));
+    host.begin(Language::Python, "time.sleep(600)", Some(50));
     let outcome = host.finish();
     assert!(
         outcome.code == 124 && !outcome.err().contains("restarted"),

@@ -142,9 +142,9 @@ fn what_is_not_kept_any_more_is_counted() {
 fn a_run_without_a_host_ends_by_its_timeout() {
     let rig = Rig::new();
     let mut first = rig.host();
-    first.begin(Language::Bash, "echo on; sleep 60", Some(500));
+    first.begin(Language::Bash, "echo on; sleep 600", Some(3000));
     first.wait_for_output("on\n");
     drop(first);
     let rest = the_rest(&rig, got(3));
-    rest.fails(124, "timed out after 500 ms\n");
+    rest.fails(124, "timed out after 3000 ms\n");
 }

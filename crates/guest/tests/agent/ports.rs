@@ -1,10 +1,12 @@
 //! What listens, and connections to it through the agent.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::thread;
 
 use agent_proto::{FailureCode, Listening, PortReply, PortRequest, Reply, Request};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use crate::rig::{BOUND, Host, Rig, eventually};
 
@@ -42,9 +44,12 @@ fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-/// A port that nobody listens on: it was free a moment ago.
-fn free_port() -> u16 {
-    server("127.0.0.1:0").1
+/// A port that nobody listens on, nor can while this is held.
+fn quiet_port() -> (OwnedFd, u16) {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&socket).unwrap()).unwrap();
+    (socket, address.port())
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn a_program_that_does_not_read_holds_up_the_host_and_nobody_else() {
 fn a_port_without_a_listener_is_refused_and_the_connection_stays_free() {
     let rig = Rig::new();
     let mut host = rig.host();
-    let port = free_port();
+    let (_held, port) = quiet_port();
     match host.connect(port) {
         Reply::Failed(failure) => {
             assert_eq!(failure.code, FailureCode::NotFound);

@@ -130,30 +130,33 @@ fn any_byte_goes_both_ways() {
 #[test]
 fn killing_ends_everything_in_the_session_and_exiting_only_the_program() {
     let rig = Rig::new();
+    // What they are found by is nobody else's.
+    let [first, second, third] = [0, 1, 2].map(|number| 1_000_000 + 3 * std::process::id() + number);
     let (mut follower, mut seen, mut typist) = open(
         &rig,
         shell(
             1,
-            "set -m; sleep 1000 & (trap '' HUP; sleep 1001) & echo $! ready; wait",
+            &format!("set -m; sleep {first} & (trap '' HUP; sleep {second}) & echo $! ready; wait"),
         ),
     );
     follower.see(&mut seen, "ready");
-    let alive = |seconds: &str| {
+    let alive = |seconds: u32| {
         let found = std::process::Command::new("pgrep")
             .args(["-fx", &format!("sleep {seconds}")])
             .output();
         !found.unwrap().stdout.is_empty()
     };
-    assert!(alive("1000") && alive("1001"));
+    eventually("the background is there", || alive(first) && alive(second));
     typist.kill(1);
     assert_eq!(follower.see_all(&mut seen), 137);
-    eventually("the background is gone", || !alive("1000") && !alive("1001"));
+    eventually("the background is gone", || !alive(first) && !alive(second));
     // Killing what has exited changes nothing.
     typist.kill(1);
-    let survivor = shell(2, "nohup sleep 1002 > /dev/null 2>&1 & sleep 0.05; exit 3");
-    assert_eq!(rig.host().runs(survivor).1, 3);
-    assert!(alive("1002"));
-    rig.host().bash("pkill -fx 'sleep 1002'");
+    let has_begun = format!("until pgrep -fx 'sleep {third}' > /dev/null; do sleep 0.02; done");
+    let survivor = format!("nohup sleep {third} > /dev/null 2>&1 & {has_begun}; exit 3");
+    assert_eq!(rig.host().runs(shell(2, &survivor)).1, 3);
+    assert!(alive(third));
+    rig.host().bash(&format!("pkill -fx 'sleep {third}'"));
 }
 
 #[test]

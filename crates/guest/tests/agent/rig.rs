@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::transport::{Connections, Door};
 
 /// Nothing here takes this long; a test that does hangs.
-pub(crate) const BOUND: Duration = Duration::from_secs(40);
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
 /// Of the frames that carry a run's stdout.
 const STDOUT_KIND: u8 = 68;

@@ -12,7 +12,7 @@ use super::{InForce, Network, Wire, Wires};
 use crate::host::Background;
 use crate::metrics::Metrics;
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(120);
 
 struct Setting {
     wires: Arc<Wires>,

@@ -46,6 +46,8 @@ struct Counting {
     pieces: u64,
     pause: Duration,
     written: u64,
+    /// Before this piece it waits until it is let go.
+    held: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -229,6 +231,15 @@ impl Guest {
     /// Goes on with the run in progress, to its end.
     async fn count(&self, stream: &mut UnixStream) -> Option<Vec<Reply>> {
         loop {
+            let held = self
+                .memory
+                .lock()
+                .unwrap()
+                .counting
+                .map(|counting| counting.piece == counting.held);
+            if held == Some(true) {
+                self.until_let_go(stream).await?;
+            }
             let (text, pause) = {
                 let mut memory = self.memory.lock().unwrap();
                 let Some(counting) = &mut memory.counting else {
@@ -246,6 +257,19 @@ impl Guest {
             let reply = Reply::Stdout(text.into_bytes()).encode().unwrap();
             stream.write_all(&reply).await.ok()?;
             sleep(pause).await;
+        }
+    }
+
+    /// `None` when the connection is over, or the run cancelled.
+    async fn until_let_go(&self, stream: &mut UnixStream) -> Option<()> {
+        let let_go = async {
+            while !self.simulation.has_let_go() {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            () = let_go => Some(()),
+            _ = next_frame(stream) => None,
         }
     }
 
@@ -298,15 +322,22 @@ impl Guest {
                 Some(replies)
             }
             "count" => {
-                let (lines, pause) = rest.split_once(' ').unwrap();
+                let (lines, rest) = rest.split_once(' ').unwrap();
+                let (pause, held) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.memory.lock().unwrap().counting = Some(Counting {
                     name: exec.run,
                     piece: 0,
                     pieces: 2 * lines.parse::<u64>().unwrap(),
                     pause: Duration::from_millis(pause.parse().unwrap()),
                     written: 0,
+                    // In the middle of that line.
+                    held: held.parse().map_or(u64::MAX, |line: u64| 2 * line + 1),
                 });
                 self.count(stream).await
+            }
+            "wait" => {
+                self.until_let_go(stream).await?;
+                Some(vec![out("waited\n"), exit(0)])
             }
             "sleep" => {
                 sleep(Duration::from_millis(rest.parse().unwrap())).await;

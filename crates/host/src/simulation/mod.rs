@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::runtime::Handle;
@@ -90,6 +90,8 @@ pub(crate) struct Seen {
     pub(crate) connections: AtomicU32,
     /// Runs whose connection was closed under them.
     pub(crate) cancelled: AtomicU32,
+    /// Runs that wait to be let go have been.
+    let_go: AtomicBool,
     pub(crate) boots: AtomicU32,
     pub(crate) clones: AtomicU32,
     pub(crate) snapshots: AtomicU32,
@@ -122,6 +124,15 @@ struct Process {
 impl Simulation {
     fn runtime(&self) -> &Handle {
         self.runtime.get_or_init(Handle::current)
+    }
+
+    /// Runs that wait until they are let go go on, those to come too.
+    pub(crate) fn let_go(&self) {
+        self.seen.let_go.store(true, Ordering::SeqCst);
+    }
+
+    fn has_let_go(&self) -> bool {
+        self.seen.let_go.load(Ordering::SeqCst)
     }
 
     /// Processes run on this runtime from now on.

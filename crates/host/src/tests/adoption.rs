@@ -311,7 +311,9 @@ async fn a_run_in_progress_goes_on_and_its_replay_is_whole() {
     first.daemon().run(&sandbox, "echo before").await;
     let mut client = Connection::open(first.daemon().address).await;
     let exec = format!("{sandbox}/exec");
-    client.send("POST", &exec, "", r#"{"code":"count 60 10"}"#).await;
+    client
+        .send("POST", &exec, "", r#"{"code":"count 60 1 30"}"#)
+        .await;
     client.read_until("line-7").await;
     first.vanish().await;
 
@@ -321,6 +323,7 @@ async fn a_run_in_progress_goes_on_and_its_replay_is_whole() {
     second.vanish().await;
 
     let third = house.daemon(Setup::default()).await;
+    house.simulation.let_go();
     let followed = third.daemon().get(&format!("{sandbox}/replay?follow=true")).await;
     let events: Vec<api::Event> = followed
         .text()

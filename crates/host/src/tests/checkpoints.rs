@@ -128,10 +128,16 @@ async fn a_run_in_progress_ends_with_a_word_and_the_one_of_the_checkpoint_goes_o
     daemon.run(&sandbox, "echo earlier").await;
     let mut counting = Connection::open(daemon.address).await;
     counting
-        .send("POST", &format!("{sandbox}/exec"), "", r#"{"code":"count 60 5"}"#)
+        .send(
+            "POST",
+            &format!("{sandbox}/exec"),
+            "",
+            r#"{"code":"count 60 1 30"}"#,
+        )
         .await;
     counting.read_until("line-1").await;
     checkpoint(&daemon, &sandbox, "counting").await;
+    daemon.simulation.let_go();
     assert_eq!(counting.response().await.exit(), 0);
     let mut hanging = Connection::open(daemon.address).await;
     hanging

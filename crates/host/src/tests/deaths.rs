@@ -81,19 +81,25 @@ async fn deleting_a_sandbox_ends_its_runs_with_a_word() {
 
 #[tokio::test]
 async fn shutdown_waits_for_short_runs_and_ends_long_ones_with_a_word() {
-    let daemon = Daemon::start().await;
+    let mut setup = Setup::default();
+    setup.timing.shutdown_grace = Duration::from_secs(2);
+    let daemon = Daemon::with(setup).await;
     let sandbox = daemon.sandbox().await;
     let path = format!("{sandbox}/exec");
     let mut short = Connection::open(daemon.address).await;
-    short.send("POST", &path, "", r#"{"code":"sleep 100"}"#).await;
+    short.send("POST", &path, "", r#"{"code":"wait"}"#).await;
     let mut long = Connection::open(daemon.address).await;
     long.send("POST", &path, "", r#"{"code":"hang"}"#).await;
     let mut idle = Connection::open(daemon.address).await;
     idle.send("GET", "/v1/healthz", "", "").await;
     idle.response().await;
     eventually("both run", || daemon.host.capacity(None).execs.running == 2).await;
-    let address = daemon.address;
-    let (report, short, long) = tokio::join!(daemon.stop(), short.response(), long.response());
+    let (address, simulation) = (daemon.address, daemon.simulation.clone());
+    let soon = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        simulation.let_go();
+    };
+    let (report, short, long, ()) = tokio::join!(daemon.stop(), short.response(), long.response(), soon);
     assert_eq!((report.sandboxes, report.runs_cut), (1, 1));
     assert_eq!(short.exit(), 0);
     assert_eq!(long.exit(), 137);
@@ -107,13 +113,14 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
     use tokio::io::AsyncReadExt as _;
 
     let mut setup = Setup::default();
-    setup.timing.keep_alive = Duration::from_millis(400);
+    // Also the time for a request's head, so long enough for one that a busy machine sends.
+    setup.timing.keep_alive = Duration::from_secs(5);
     let daemon = Daemon::with(setup).await;
     let mut connection = Connection::open(daemon.address).await;
     for _ in 0..2 {
         connection.send("GET", "/v1/healthz", "", "").await;
         assert_eq!(connection.response().await.status, 200);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let closed = tokio::time::timeout(super::BOUND, connection.stream.read(&mut [0; 1024])).await;
     drop(closed.expect("waited for the server to close an idle connection"));

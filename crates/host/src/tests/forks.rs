@@ -89,12 +89,13 @@ async fn a_run_in_progress_is_not_disturbed_by_a_fork() {
     let daemon = Daemon::start().await;
     let sandbox = daemon.sandbox().await;
     let mut run = Connection::open(daemon.address).await;
-    run.send("POST", &format!("{sandbox}/exec"), "", r#"{"code":"sleep 200"}"#)
+    run.send("POST", &format!("{sandbox}/exec"), "", r#"{"code":"wait"}"#)
         .await;
     eventually("it runs", || daemon.host.capacity(None).execs.running == 1).await;
     let children = daemon.fork(&sandbox, 2).await;
     assert_eq!(daemon.says(&children[1], "echo here").await, "here");
-    assert_eq!(run.response().await.lines(EventKind::Stdout), ["slept"]);
+    daemon.simulation.let_go();
+    assert_eq!(run.response().await.lines(EventKind::Stdout), ["waited"]);
     daemon.stop().await;
 }
 
@@ -180,12 +181,7 @@ async fn a_merge_puts_the_winner_in_the_place_of_its_parent() {
         .await;
     let mut winning = Connection::open(daemon.address).await;
     winning
-        .send(
-            "POST",
-            &format!("{}/exec", children[1]),
-            "",
-            r#"{"code":"sleep 200"}"#,
-        )
+        .send("POST", &format!("{}/exec", children[1]), "", r#"{"code":"wait"}"#)
         .await;
     eventually("both run", || daemon.host.capacity(None).execs.running == 2).await;
     let merged = daemon
@@ -197,7 +193,8 @@ async fn a_merge_puts_the_winner_in_the_place_of_its_parent() {
     assert_eq!(daemon.run(&children[1], "echo").await.status, 404);
     assert_eq!(daemon.delete(&children[1]).await.status, 204);
     // What ran in the winner goes on, what ran in the loser is told.
-    assert_eq!(winning.response().await.lines(EventKind::Stdout), ["slept"]);
+    daemon.simulation.let_go();
+    assert_eq!(winning.response().await.lines(EventKind::Stdout), ["waited"]);
     let word = "podflare: another sandbox has taken the place of this one";
     assert_eq!(losing.response().await.lines(EventKind::Stderr), [word]);
     // Siblings are untouched, and all are children of the id that stays.

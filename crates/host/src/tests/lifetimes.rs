@@ -114,10 +114,11 @@ async fn a_run_in_progress_counts_from_its_end() {
     let daemon = Daemon::start().await;
     let used = sandbox(&daemon, &json!({"idle_timeout_seconds": 10})).await;
     let mut run = Connection::open(daemon.address).await;
-    run.send("POST", &format!("{used}/exec"), "", r#"{"code":"count 40 10"}"#)
+    run.send("POST", &format!("{used}/exec"), "", r#"{"code":"count 4 1 2"}"#)
         .await;
     run.read_until("line-1").await;
     daemon.skip(25);
+    daemon.simulation.let_go();
     assert_eq!(run.response().await.exit(), 0);
     daemon.skip(8);
     assert_eq!(daemon.says(&used, "echo still").await, "still");

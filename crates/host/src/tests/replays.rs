@@ -7,9 +7,10 @@ use api::EventKind;
 use super::client::{self, Connection};
 use super::{Daemon, Setup, eventually};
 
-async fn begin_count(daemon: &Daemon, sandbox: &str, lines: u32, pause_ms: u32) -> Connection {
+/// A run that stops in the middle of the line `held` until it is let go.
+async fn begin_count(daemon: &Daemon, sandbox: &str, lines: u32, held: u32) -> Connection {
     let mut connection = Connection::open(daemon.address).await;
-    let body = format!(r#"{{"code":"count {lines} {pause_ms}"}}"#);
+    let body = format!(r#"{{"code":"count {lines} 1 {held}"}}"#);
     connection
         .send("POST", &format!("{sandbox}/exec"), "", &body)
         .await;
@@ -80,12 +81,13 @@ async fn a_run_in_progress_goes_on_in_children_and_their_replays_show_it_to_its_
     let daemon = Daemon::start().await;
     let parent = daemon.sandbox().await;
     daemon.run(&parent, "echo before").await;
-    let mut stream = begin_count(&daemon, &parent, 12, 20).await;
+    let mut stream = begin_count(&daemon, &parent, 12, 6).await;
     stream.read_until("line-1").await;
     let children = daemon.fork(&parent, 2).await;
     let info = daemon.get(&children[0]).await.json();
     assert_eq!(info["running_execs"], 1);
     let grandchild = daemon.fork(&children[0], 1).await.remove(0);
+    daemon.simulation.let_go();
     let mut expected = vec!["before".to_owned()];
     expected.extend(counted(12));
     for sandbox in children.iter().chain([&grandchild]) {
@@ -107,7 +109,7 @@ async fn whoever_follows_gets_heartbeats_and_interrupts_nothing() {
     setup.timing.heartbeat = Duration::from_millis(50);
     let daemon = Daemon::with(setup).await;
     let sandbox = daemon.sandbox().await;
-    let mut stream = begin_count(&daemon, &sandbox, 3, 150).await;
+    let mut stream = begin_count(&daemon, &sandbox, 3, 1).await;
     stream.read_until("line-0").await;
     let mut impatient = Connection::open(daemon.address).await;
     impatient
@@ -115,13 +117,14 @@ async fn whoever_follows_gets_heartbeats_and_interrupts_nothing() {
         .await;
     impatient.read_until("line-0").await;
     drop(impatient);
-    let replay = daemon.get(&format!("{sandbox}/replay?follow=1")).await;
-    assert_eq!(lines_of(&replay), counted(3));
-    assert!(
-        replay.text().lines().any(str::is_empty),
-        "no heartbeat: {}",
-        replay.text()
-    );
+    let mut patient = Connection::open(daemon.address).await;
+    patient
+        .send("GET", &format!("{sandbox}/replay?follow=1"), "", "")
+        .await;
+    // A heartbeat.
+    patient.read_until("1\r\n\n\r\n").await;
+    daemon.simulation.let_go();
+    assert_eq!(lines_of(&patient.response().await), counted(3));
     assert_eq!(stream.response().await.lines(EventKind::Stdout), counted(3));
     daemon.stop().await;
 }

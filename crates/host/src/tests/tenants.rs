@@ -183,12 +183,7 @@ async fn keys_are_rotated_with_a_grace_and_revoked_at_once_while_streams_go_on()
     let mut stream = Connection::open(daemon.address).await;
     let header = format!("authorization: Bearer {old}\r\n");
     stream
-        .send(
-            "POST",
-            &format!("{sandbox}/exec"),
-            &header,
-            r#"{"code":"sleep 300"}"#,
-        )
+        .send("POST", &format!("{sandbox}/exec"), &header, r#"{"code":"wait"}"#)
         .await;
     stream.read_until("\r\n\r\n").await;
     let revoked = admin(&daemon, "DELETE", &format!("/keys/{}", id(&keys, 0)), json!({})).await;
@@ -199,6 +194,7 @@ async fn keys_are_rotated_with_a_grace_and_revoked_at_once_while_streams_go_on()
         (401, Some("invalid api key"))
     );
     assert!(refused.text().contains("revoked"));
+    daemon.simulation.let_go();
     stream.read_until("\"exit\"").await;
     assert_eq!(call(&daemon, &new, "GET", &sandbox, "").await.status, 200);
     // Without a grace the old one ends at once.

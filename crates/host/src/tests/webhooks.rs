@@ -84,12 +84,14 @@ async fn what_happens_to_a_sandbox_is_told_in_order_and_signed() {
     assert_eq!(body("sandbox.merged")["into"], parent.as_str());
     assert_eq!(body("sandbox.destroyed")["reason"], "deleted");
     assert!(body("sandbox.created")["ts"].as_u64().unwrap() > 1_600_000_000_000);
+    // The last one is delivered when the daemon has had its answer.
+    let delivered = || async {
+        let log = daemon.deliveries(&hook).await;
+        log.iter().all(|delivery| delivery["state"] == "delivered")
+    };
+    eventually_so("all are delivered", delivered).await;
     let log = daemon.deliveries(&hook).await;
     assert_eq!(log.len(), 4);
-    assert!(
-        log.iter().all(|delivery| delivery["state"] == "delivered"),
-        "{log:?}"
-    );
     assert_eq!(log[0]["attempts"][0]["status"], 200);
     assert_eq!(log[0]["attempts"][0]["answer"], "thanks");
     daemon.stop().await;
@@ -167,12 +169,21 @@ async fn a_receiver_that_fails_gets_it_again_in_order_and_the_log_says_why() {
     let error = log[1]["attempts"][0]["error"].as_str().unwrap();
     assert!(error.contains("500"), "{error}");
     receiver.answer(200);
-    let told = receiver.wait_for(3).await;
-    let kinds: Vec<_> = told
-        .iter()
-        .map(|delivery| delivery.body["type"].clone())
-        .collect();
-    assert_eq!(kinds, ["sandbox.created", "sandbox.created", "sandbox.destroyed"]);
+    let told = receiver
+        .wait_until(|told| {
+            told.iter()
+                .any(|delivery| delivery.body["type"] == "sandbox.destroyed")
+        })
+        .await;
+    // On a busy machine it may have been tried more than once before the receiver was well again.
+    let (last, before) = told.split_last().unwrap();
+    assert_eq!(last.body["type"], "sandbox.destroyed");
+    assert!(before.len() >= 2);
+    assert!(
+        before
+            .iter()
+            .all(|delivery| delivery.body["type"] == "sandbox.created")
+    );
     assert_eq!(told[0].id, told[1].id);
     daemon.stop().await;
 }

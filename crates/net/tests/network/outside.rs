@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// Serves each connection on a thread of its own.
 pub(crate) fn serve(on: &str, each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
@@ -57,6 +59,14 @@ pub(crate) fn udp_echo(on: &str) -> SocketAddr {
         }
     });
     address
+}
+
+/// An address that nobody listens on, nor can while this is held.
+pub(crate) fn nobody() -> (OwnedFd, SocketAddr) {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&socket).unwrap()).unwrap();
+    (socket, address.into())
 }
 
 /// A port that is free for UDP may be somebody's for TCP.

@@ -9,7 +9,7 @@ use egress::Policy;
 use net_proto::{Protocol, Verdict};
 
 use crate::daemon::open_loopback;
-use crate::outside::{echo, noise, serve};
+use crate::outside::{echo, nobody, noise, serve};
 
 #[test]
 fn much_data_comes_back_as_it_was_sent_over_ipv4_and_ipv6() {
@@ -139,9 +139,7 @@ fn a_reset_goes_through_both_ways() {
 
 #[test]
 fn what_nobody_serves_is_refused_and_the_log_says_so() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = listener.local_addr().unwrap();
-    drop(listener);
+    let (_held, to) = nobody();
     let mut daemon = open_loopback(None);
     let mut guest = daemon.guest(1, Policy::Open);
     assert!(guest.is_refused(to));

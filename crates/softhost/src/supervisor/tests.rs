@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU16, AtomicUsize};
 
 /// A host under test; its supervisor runs in a thread and is stopped by a flag instead of a signal.
 struct Fixture {
@@ -20,14 +20,22 @@ struct Fixture {
     well: Arc<AtomicBool>,
 }
 
+/// A free port that is none of those the kernel gives to whoever asks for any, or somebody would get it meanwhile.
+fn port_for_later() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Fixture {
     fn new(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = port_for_later();
         let run_dir = directory.path().join("run");
         let settings = Settings {
             port,
@@ -91,7 +99,7 @@ impl Fixture {
     #[track_caller]
     fn wait_for(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
         let path = self.settings.run_dir.join("status.json");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
             if let Some(status) = Status::read(Path::new(&path)).filter(&condition) {
                 return status;
@@ -99,7 +107,7 @@ impl Fixture {
             thread::sleep(Duration::from_millis(10));
         }
         panic!(
-            "waited 60 s for {what}; the status is {:?}",
+            "waited 120 s for {what}; the status is {:?}",
             Status::read(Path::new(&path))
         );
     }
@@ -141,7 +149,8 @@ fn a_host_that_dies_is_started_again_and_stops_when_asked() {
 #[test]
 fn a_host_that_goes_silent_is_killed_and_started_again() {
     let limits = Limits {
-        silence: Duration::from_millis(300),
+        // Longer than it takes a busy machine to answer.
+        silence: Duration::from_secs(3),
         ..Limits::default()
     };
     let fixture = Fixture::new(limits);
@@ -149,7 +158,7 @@ fn a_host_that_goes_silent_is_killed_and_started_again() {
     fixture.serve();
     fixture.wait_for("running", |status| status.state == State::Running);
     fixture.well.store(false, Ordering::SeqCst);
-    let status = fixture.wait_for("a restart", |status| status.restarts == 1);
+    let status = fixture.wait_for("a restart", |status| status.restarts >= 1);
     assert!(status.last_error.unwrap().contains("did not answer"));
     fixture.well.store(true, Ordering::SeqCst);
     fixture.wait_for("running again", |status| status.state == State::Running);
@@ -200,7 +209,7 @@ fn a_host_left_behind_by_a_killed_supervisor_is_ended_first() {
     let process = ProcessId::of(orphan.id().cast_signed()).unwrap();
     let reaper = thread::spawn(move || orphan.wait());
     // A new process shows what it is only once it executes its program.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let observed = operate::status(run_dir.root()).unwrap();
         if matches!(&observed, Observed::Abandoned { processes } if processes.contains(&process)) {
@@ -208,7 +217,7 @@ fn a_host_left_behind_by_a_killed_supervisor_is_ended_first() {
         }
         assert!(
             Instant::now() < deadline,
-            "waited 20 s for the host left behind to be seen: {observed:?}"
+            "waited 120 s for the host left behind to be seen: {observed:?}"
         );
         thread::sleep(Duration::from_millis(10));
     }
@@ -259,11 +268,11 @@ fn a_host_can_be_asked_to_end_whatever_signals_the_supervisor_takes() {
         .unwrap()
         .signal(Signal::SIGTERM)
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while child.try_wait().unwrap().is_none() {
         assert!(
             Instant::now() < deadline,
-            "waited 20 s for the host to end by SIGTERM"
+            "waited 120 s for the host to end by SIGTERM"
         );
         assert_eq!(signals.wait(PollTimeout::from(TICK_MS)), Wake::Nothing);
     }

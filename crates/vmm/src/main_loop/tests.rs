@@ -34,7 +34,7 @@ impl Process {
 
     fn connect(&self) -> Daemon {
         let stream = UnixStream::connect(self.dir.path().join("control.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Daemon {
             stream,
             received: Vec::new(),

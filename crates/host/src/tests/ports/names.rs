@@ -30,7 +30,8 @@ async fn a_name_leads_to_its_port_with_the_path_as_it_is() {
         // It is a site of its own.
         assert_eq!(seen.header("content-security-policy"), None);
     }
-    let other = format!("host: {}", name(&sandbox, free_port().await));
+    let (_held, port) = quiet_port();
+    let other = format!("host: {}", name(&sandbox, port));
     assert_eq!(
         answer(daemon.address, "GET /", &[&other]).await.code(),
         "port_refused"

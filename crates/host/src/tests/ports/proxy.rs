@@ -247,7 +247,7 @@ async fn a_client_that_goes_away_closes_the_programs_connection() {
 async fn what_does_not_answer_is_told_from_what_is_not_there() {
     let daemon = Daemon::start().await;
     let sandbox = daemon.sandbox().await;
-    let port = free_port().await;
+    let (_held, port) = quiet_port();
     let refused = daemon.get(&format!("{}/", path(&sandbox, port))).await;
     assert_eq!((refused.status, refused.code().as_str()), (502, "port_refused"));
     assert!(

@@ -79,7 +79,7 @@ async fn a_tunnel_is_asked_for_in_full_or_refused_with_the_reason() {
         );
         assert_eq!(refused.header("upgrade"), Some("podflare-tcp"));
     }
-    let port = free_port().await;
+    let (_held, port) = quiet_port();
     let line = format!("GET {sandbox}/tunnel/{port}");
     let upgrade = ["host: x", "connection: upgrade", "upgrade: podflare-tcp"];
     let refused = answer(daemon.address, &line, &upgrade).await;

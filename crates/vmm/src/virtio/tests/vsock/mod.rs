@@ -178,7 +178,7 @@ impl Sockets {
 
     fn host_connects(&mut self) -> UnixStream {
         let mut stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream
             .write_all(format!("CONNECT {GUEST_PORT}\n").as_bytes())
             .unwrap();
