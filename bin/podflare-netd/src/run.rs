@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use egress::Ranges;
 use net::{
-    Authority, AuthorityError, AuthorityPem, Network, NetworkError, Servers, Settings, Trust, TrustError,
+    Authority, AuthorityError, AuthorityPem, BUFFER_BYTES_MAX, Network, NetworkError, Servers, Settings,
+    Trust, TrustError,
 };
 use thiserror::Error;
 
@@ -82,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
             ..Ranges::default()
         },
         sockets_max: usize::try_from(outside).unwrap_or(usize::MAX),
+        buffer_bytes_max: BUFFER_BYTES_MAX,
         authority,
         trust,
     };
