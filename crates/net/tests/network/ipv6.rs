@@ -38,7 +38,10 @@ struct Outside {
 }
 
 /// Runs a test where the only way out is a cable, at whose other end the servers are.
-#[expect(clippy::print_stdout, reason = "whoever runs the tests has to learn what was not tried")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever runs the tests has to learn what was not tried"
+)]
 fn with_outside(test: impl FnOnce(&Outside) + Send + 'static) {
     // A thread that has left its namespace does not come back; those that it starts are where it is.
     let inside = thread::spawn(move || match lay_cable() {
