@@ -25,7 +25,7 @@ def main() -> int:
     before = options.against or results.latest(options.out)
     earlier = json.loads(before.read_text())["rows"] if before else None
     machine = Machine(options.cli, options.state_dir, options.kind == "software")
-    bench = Bench(options.url.rstrip("/"), machine, options.quick, options.count_max)
+    bench = Bench(options.url.rstrip("/"), machine, options.quick, options.count_max, bare_rows(options))
     print("waiting until the host has filled its pools ...", file=sys.stderr, flush=True)
     if not bench.settle():
         print("warning: the host is still busy; figures are those of a busy host", file=sys.stderr, flush=True)
@@ -53,10 +53,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, help="that host's state directory")
     parser.add_argument("--out", type=Path, default=Path("target/bench"))
     parser.add_argument("--against", type=Path, help="earlier figures to show beside these [default: the last in --out]")
+    parser.add_argument("--without-network", type=Path, metavar="DIR", help="figures of the same host without a network")
     parser.add_argument("--quick", action="store_true", help="a fifth of the samples")
     parser.add_argument("--count-max", type=int, metavar="N", help="at most N samples of anything")
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"one of {', '.join(names)}")
     return parser.parse_args()
+
+
+def bare_rows(options: argparse.Namespace) -> dict[str, Any]:
+    """What was measured on a host without a network, by the names of rows."""
+    path = options.without_network and results.latest(options.without_network)
+    return json.loads(path.read_text())["rows"] if path else {}
 
 
 def measure(row: Row, bench: Bench) -> Result:

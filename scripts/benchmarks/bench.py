@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -26,6 +26,8 @@ class Bench:
     quick: bool
     count_max: int | None = None
     """Bound of every number of samples, for a host on which each takes seconds."""
+    without_network: dict[str, Any] = field(default_factory=dict)
+    """Rows that were measured on the same host without a network."""
 
     def __post_init__(self) -> None:
         self.client = Client(host=self.url, timeout=120.0)

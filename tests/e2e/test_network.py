@@ -15,6 +15,7 @@ import httpx
 import pytest
 from podflare import Sandbox
 
+from support.capture import captured
 from support.cli import Cli
 from support.machine import Machine
 from support.outside import Echo, files_over_http, forks, made
@@ -176,6 +177,68 @@ def test_without_egress_nothing_leaves_connections_time_out_and_forks_inherit_it
                 assert child.outcome(HERE, echo.port) == TIMES_OUT
         assert echo.arrivals == 0
         assert sandbox.info()["network"]["sent_bytes"] == 0
+
+
+TRIES = """
+import os, socket, struct
+def tries(address, name):
+    \"\"\"What can be sent, to an address and with a name that nobody else has; says what became of each.\"\"\"
+    def tcp():
+        with socket.create_connection((address, 443), 4): pass
+    def udp():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            for number in range(3):
+                one.sendto(b"distinct %d" % number, (address, 4433))
+    def icmp():
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as one:
+            echo = struct.pack("!BBHHH", 8, 0, 0, 7, 1)
+            one.sendto(echo[:2] + struct.pack("!H", 0xffff - 0x0800 - 7 - 1) + echo[4:], (address, 0))
+    def foreign():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            question = b"\\x12\\x34\\x01\\x00\\x00\\x01" + bytes(6)
+            question += b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\\x00\\x00\\x01\\x00\\x01"
+            one.sendto(question, (address, 53))
+    def ours():
+        socket.getaddrinfo(name, 443)
+    said = {}
+    for kind in (tcp, udp, icmp, foreign, ours):
+        try:
+            kind()
+            said[kind.__name__] = "sent"
+        except OSError as error:
+            said[kind.__name__] = type(error).__name__
+    return said
+"""
+
+
+def test_without_egress_no_packet_leaves_the_machine_of_a_sandbox_or_its_forks(
+    http: httpx.Client, url: str, cli: Cli, tmp_path: Path
+) -> None:
+    # Of a network that nobody has, RFC 5737; names end in a domain that nobody can have, RFC 6761.
+    shut, inherited, free = "203.0.113.71", "203.0.113.72", "203.0.113.73"
+    name = "x{}-podflare-capture.invalid".format
+    with captured(cli, tmp_path / "outside.pcap") as capture:
+        with made(http, url, False) as sandbox:
+            sandbox.run(TRIES)
+            said = sandbox.run(f"print(tries({shut!r}, {name('shut')!r}))")
+            assert TIMES_OUT in said and "gaierror" in said, said
+            with forks(http, url, sandbox, 2) as children:
+                for child in children:
+                    child.run(f"print(tries({inherited!r}, {name('inherited')!r}))")
+            assert sandbox.info()["network"]["sent_bytes"] == 0
+        # The same from one that may: what the capture would have shown.
+        with made(http, url, True) as sandbox:
+            sandbox.run(TRIES)
+            sandbox.run(f"print(tries({free!r}, {name('free')!r}))")
+    shown = capture.to(free)
+    assert {packet.protocol for packet in shown} == {6, 17}, shown
+    assert any(b"distinct" in packet.payload for packet in shown), shown
+    assert any(packet.payload[2:4] == b"\x00\x35" for packet in shown), shown
+    assert capture.asks_for(name("free"))
+    for address in (shut, inherited):
+        assert not capture.mentions(address), address
+    for kind in ("shut", "inherited"):
+        assert not capture.asks_for(name(kind)), kind
 
 
 def test_what_is_private_is_reached_by_nobody_who_is_not_allowed_to(

@@ -1,6 +1,6 @@
 //! What the host's operations cost: a host of its own with release binaries, measured by `scripts/benchmarks`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -12,6 +12,9 @@ use crate::{binaries, system, venv};
 
 /// Port of the host that is measured, apart from those of other tasks.
 const PORT: u16 = 7173;
+/// The row that is also measured where sandboxes have no network, and the setting that takes it from them.
+const COMPARED: &str = "fork-storm";
+const NO_NETWORK: (&str, &str) = ("PODFLARE_NO_NETWORK", "1");
 /// Measured beside the default one.
 const TEMPLATE: &str = "python-datasci";
 
@@ -41,17 +44,43 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     system::ensure()?;
     let podflare = binaries::build()?.join("podflare");
     let python = venv::python()?;
-    let mut arguments = vec!["--template".to_owned(), TEMPLATE.to_owned()];
+    let mut arguments = Vec::new();
     if let Some(mib) = options.memory_mib {
         arguments.extend(["--memory-mib".to_owned(), mib.to_string()]);
     }
-    let host = step("start a host to measure", || {
-        PrivateHost::start_with(podflare, "bench", options.port, &arguments)
-    })?;
-    step("benchmark", || measure(options, &host, &python))
+    // In one place for both, so the second finds the snapshots of the first.
+    let start = |arguments: &[String], variables: &[(&str, &str)]| {
+        PrivateHost::start_with(podflare.clone(), "bench", options.port, arguments, variables)
+    };
+    let bare = target().join("bench/without-network");
+    let compares = options.only.is_empty() || options.only.iter().any(|row| row == COMPARED);
+    if compares {
+        step("measure a host without a network", || {
+            let host = start(&arguments, &[NO_NETWORK])?;
+            let mut command = measure(options, &host, &python);
+            execute(command.args(["--only", COMPARED]).arg("--out").arg(&bare))
+        })?;
+    }
+    arguments.extend(["--template".to_owned(), TEMPLATE.to_owned()]);
+    let host = step("start a host to measure", || start(&arguments, &[]))?;
+    step("benchmark", || {
+        let mut command = measure(options, &host, &python);
+        command.arg("--out").arg(target().join("bench"));
+        if compares {
+            command.arg("--without-network").arg(&bare);
+        }
+        for row in &options.only {
+            command.args(["--only", row]);
+        }
+        if let Some(file) = &options.against {
+            command.arg("--against").arg(std::path::absolute(file)?);
+        }
+        execute(&mut command)
+    })
 }
 
-fn measure(options: &Options, host: &PrivateHost, python: &PathBuf) -> Result<()> {
+/// The benchmark of this host, which rows are to be named for.
+fn measure(options: &Options, host: &PrivateHost, python: &Path) -> Command {
     let mut command = Command::new(python);
     command
         .args(["-m", "benchmarks", "--url", &host.url, "--kind", &host.kind])
@@ -59,20 +88,12 @@ fn measure(options: &Options, host: &PrivateHost, python: &PathBuf) -> Result<()
         .arg("--cli")
         .arg(&host.podflare)
         .arg("--state-dir")
-        .arg(&host.state)
-        .arg("--out")
-        .arg(target().join("bench"));
+        .arg(&host.state);
     if options.quick {
         command.arg("--quick");
-    }
-    for row in &options.only {
-        command.args(["--only", row]);
-    }
-    if let Some(file) = &options.against {
-        command.arg("--against").arg(std::path::absolute(file)?);
     }
     if let Some(count) = options.count_max {
         command.args(["--count-max", &count.to_string()]);
     }
-    execute(&mut command)
+    command
 }

@@ -55,11 +55,17 @@ pub(crate) fn url(podflare: &Path, arguments: &[&str]) -> Result<String> {
 
 impl PrivateHost {
     pub(crate) fn start(podflare: PathBuf, name: &str, port: u16) -> Result<Self> {
-        Self::start_with(podflare, name, port, &[])
+        Self::start_with(podflare, name, port, &[], &[])
     }
 
-    /// With further arguments of `podflare up`.
-    pub(crate) fn start_with(podflare: PathBuf, name: &str, port: u16, arguments: &[String]) -> Result<Self> {
+    /// With further arguments of `podflare up`, and variables for it and the daemon.
+    pub(crate) fn start_with(
+        podflare: PathBuf,
+        name: &str,
+        port: u16,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let state = target().join(name).join("state");
         let mut host = Self {
             podflare,
@@ -74,6 +80,7 @@ impl PrivateHost {
             up.arg("--ca-certificates").arg(certificates);
         }
         up.arg("--ca-certificates").arg(host.test_authority()?);
+        up.envs(variables.iter().copied());
         execute(up.args(["--port", &port.to_string()]).args(arguments))?;
         let text = output(host.command("status").arg("--json"))?;
         let status: serde_json::Value =

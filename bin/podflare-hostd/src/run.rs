@@ -291,6 +291,7 @@ fn pools(options: &Options) -> Pools {
 fn netd(options: &Options) -> Result<NetdProgram, RunError> {
     let path = program(options.netd.as_ref(), "podflare-netd");
     let settings = NetdSettings {
+        off: options.no_network,
         open: networks("--network-allow", &options.network_allow)?,
         never: networks("--network-deny", &options.network_deny)?,
         resolvers: options.network_resolvers.clone(),

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
-mod rights;
+mod confine;
 mod run;
 
 use std::net::SocketAddr;

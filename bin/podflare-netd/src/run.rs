@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use egress::Ranges;
 use net::{
-    Authority, AuthorityError, AuthorityPem, Network, NetworkError, Servers, Settings, Trust, TrustError,
+    Authority, AuthorityError, AuthorityPem, BUFFER_BYTES_MAX, Network, NetworkError, Servers, Settings,
+    Trust, TrustError,
 };
 use thiserror::Error;
 
 use crate::Cli;
 use crate::authority::{self, MakeAuthorityError};
-use crate::rights::{self, RightsError};
+use crate::confine::{self, ConfineError};
 
 /// Descriptors for wires, control and files, which are not sockets to the outside.
 const OTHER_DESCRIPTORS: u64 = 8192;
@@ -48,8 +49,8 @@ pub(crate) enum RunError {
         #[source]
         error: TrustError,
     },
-    #[error("cannot give up rights")]
-    Rights(#[source] RightsError),
+    #[error("cannot confine this process")]
+    Confine(#[source] ConfineError),
     #[error("the network does not work")]
     Network(#[source] NetworkError),
 }
@@ -66,7 +67,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
     // Files that only this user may read.
     let authority = read_authority(&cli)?;
     let trust = trust(cli.roots.as_deref())?;
-    let descriptors = rights::drop_all(cli.uid, cli.gid).map_err(RunError::Rights)?;
+    let readable = [RESOLV_CONF, HOSTS].map(Path::new);
+    let descriptors = confine::give_up_rights(cli.uid, cli.gid, &readable).map_err(RunError::Confine)?;
     // At least half is for the outside, however few there are.
     let outside = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2);
     let settings = Settings {
@@ -82,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
             ..Ranges::default()
         },
         sockets_max: usize::try_from(outside).unwrap_or(usize::MAX),
+        buffer_bytes_max: BUFFER_BYTES_MAX,
         authority,
         trust,
     };
@@ -92,6 +95,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), RunError> {
         control.display()
     );
     let network = Network::new(listener, settings).map_err(RunError::Network)?;
+    confine::give_up_system_calls().map_err(RunError::Confine)?;
     network.run().map_err(RunError::Network)
 }
 

@@ -86,9 +86,10 @@ impl Command {
     /// ours needs one of its own.
     pub(crate) fn on_failure(&self) -> Exit {
         match self {
-            Self::Run(_) | Self::Shell(_) | Self::Sandbox(sandbox::Command::Exec(_)) | Self::Machine(_) => {
-                Exit::NotRun
-            }
+            Self::Run(_)
+            | Self::Shell(_)
+            | Self::Sandbox(sandbox::Command::Exec(_))
+            | Self::Machine(machine::Command::Exec(_)) => Exit::NotRun,
             _ => Exit::Failed,
         }
     }

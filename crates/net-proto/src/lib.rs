@@ -22,9 +22,10 @@ pub use address::{
     DNS_PORT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, GUEST_IPV4,
     GUEST_IPV6, GUEST_MAC, MTU, PREFIX_BITS_IPV4, PREFIX_BITS_IPV6,
 };
-pub use codec::{CodecError, LEN_BYTES, MESSAGE_MAX, decode, encode};
+pub use codec::{MESSAGE_MAX, decode, encode};
 pub use log::{LOG_ENTRIES_MAX, LogEntry, LogPage, Protocol, Verdict};
 pub use message::{Attach, Command, Outcome, Reply, Request, WireId};
+pub use pod_types::{CodecError, LEN_BYTES};
 pub use secret::{PLACEHOLDER_BYTES_MIN, SECRET_BYTES_MAX, SECRETS_MAX, Secret, SecretValue};
 pub use stats::{Counters, NetStats, WireStats};
 

@@ -10,8 +10,9 @@ use crate::dns::{self, Hosts, Resolver, Servers};
 use crate::head::name_in_head;
 use crate::hello::{Said, name_in_hello};
 use crate::poll::Poll;
+use crate::share::BUFFER_BYTES_MAX;
 use crate::wire::Wire;
-use crate::world::World;
+use crate::world::{Room, World};
 
 /// Arbitrary bytes as DNS messages.
 pub fn fuzz_dns(data: &[u8]) {
@@ -69,7 +70,11 @@ fn rig() -> Option<(Wire, OwnedFd, World)> {
     );
     let (ours, theirs) = pair.ok()?;
     let resolver = Resolver::new(Servers::fixed(Vec::new()), Hosts::new(None));
-    let mut world = World::new(Poll::new().ok()?, resolver, Ranges::default(), 0);
+    let room = Room {
+        sockets: 0,
+        buffer_bytes: BUFFER_BYTES_MAX,
+    };
+    let mut world = World::new(Poll::new().ok()?, resolver, Ranges::default(), room);
     let list = egress::List {
         allow: vec!["*.example".parse().ok()?],
         deny: Vec::new(),

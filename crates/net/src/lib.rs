@@ -36,6 +36,7 @@ mod wire;
 mod secrets;
 
 mod poll;
+mod share;
 mod timers;
 mod world;
 
@@ -53,3 +54,4 @@ pub use network::{Network, NetworkError, Settings, guest_ranges};
 pub use secrets::{
     Authority, AuthorityError, AuthorityPem, TerminatorError, Trust, TrustError, generate_authority,
 };
+pub use share::BUFFER_BYTES_MAX;

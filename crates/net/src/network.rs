@@ -23,7 +23,7 @@ use crate::poll::{Event, Poll, Token};
 use crate::secrets::{Authority, SecretSet, Terminator, TerminatorError, Trust};
 use crate::timers::Timer;
 use crate::wire::{Turn, Wire};
-use crate::world::World;
+use crate::world::{Room, World};
 
 /// The host's own addresses are read again when a wire is attached so long after the last time.
 const OWN_FOR: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub struct Settings {
     pub ranges: Ranges,
     /// Sockets to the outside, of all wires.
     pub sockets_max: usize,
+    /// For the buffers of connections, of all wires; [`BUFFER_BYTES_MAX`](crate::BUFFER_BYTES_MAX) unless little is there.
+    pub buffer_bytes_max: usize,
     /// Signs for the hosts of secrets; without one there can be no secrets.
     pub authority: Option<Authority>,
     /// Whose certificates the hosts of secrets may have.
@@ -105,7 +107,10 @@ impl Network {
             poll,
             Resolver::new(settings.servers, Hosts::new(settings.hosts)),
             ranges,
-            settings.sockets_max,
+            Room {
+                sockets: settings.sockets_max,
+                buffer_bytes: settings.buffer_bytes_max,
+            },
         );
         if let Some(authority) = settings.authority {
             let started = Terminator::start(authority, settings.trust);

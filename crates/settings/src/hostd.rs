@@ -52,6 +52,10 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_NETD", value_name = "FILE")]
     pub netd: Option<PathBuf>,
 
+    /// Start no network process: sandboxes have an interface that leads nowhere, whatever they may reach
+    #[arg(long, env = "PODFLARE_NO_NETWORK", value_parser = BoolishValueParser::new())]
+    pub no_network: bool,
+
     /// Directory with authority.crt and authority.key, which secrets need, and perhaps roots.pem, whom else the hosts of
     /// secrets may be signed by
     #[arg(long, env = "PODFLARE_AUTHORITY", value_name = "DIR")]

@@ -6,10 +6,7 @@
 //!
 //! One connection is served at a time; another one waits until the first is closed.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -24,8 +21,6 @@ const REQUEST_BYTES_MAX: usize = 16 << 10;
 const ANSWER_BYTES_MAX: usize = 128 << 10;
 /// How often a waiting request asks whether it should go on.
 const SLICE: Duration = Duration::from_millis(250);
-/// Name of the socket in the run directory.
-const SOCKET: &str = "control.sock";
 
 /// What the machine can be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +74,8 @@ pub(crate) fn ask(
 ) -> Result<Answer, ControlError> {
     let id = new_id();
     let line = encode(&id, request)?;
-    let mut stream = connect(run_dir).map_err(ControlError::Connect)?;
+    let connected = run_dir.connect(&run_dir.control_socket());
+    let mut stream = connected.map_err(ControlError::Connect)?;
     let deadline = Instant::now() + limit;
     let prepared = stream
         .set_read_timeout(Some(SLICE))
@@ -111,14 +107,7 @@ pub(crate) fn ask(
     }
 }
 
-/// The address of a Unix socket is short, the path of a run directory may not be; through the directory's
-/// descriptor every path is short.
-fn connect(run_dir: &RunDir) -> io::Result<UnixStream> {
-    let directory = File::open(run_dir.root())?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
-}
-
-fn is_pause(error: &io::Error) -> bool {
+pub(crate) fn is_pause(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
@@ -179,7 +168,9 @@ pub fn fuzz_answers(data: &[u8]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs::File;
     use std::io::{BufRead, BufReader};
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -224,7 +215,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run_dir = RunDir::open(&directory.path().join("x".repeat(200))).unwrap();
         let at = File::open(run_dir.root()).unwrap();
-        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", at.as_raw_fd())).unwrap();
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/control.sock", at.as_raw_fd())).unwrap();
         let machine = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let lines = BufReader::new(stream.try_clone().unwrap()).lines();

@@ -32,15 +32,18 @@ mod restart;
 mod doctor;
 
 mod backlog;
+mod capture;
 mod collector;
 mod console;
 mod control;
 mod health;
+mod monitor;
 mod port;
 mod processes;
 mod run_dir;
 mod timed;
 
+pub use capture::{Capture, CaptureError};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use control::fuzz_answers;
 pub use control::{Answer, ControlError};
@@ -51,6 +54,7 @@ pub use host::SpawnError;
 pub use initrd::InitrdError;
 pub use lifecycle::End;
 pub use memory::{MEMORY_MIB_MIN, MemoryError, available_mib, machine_memory_mib};
+pub use monitor::MonitorError;
 pub use operate::{
     Observed, OperateError, Stopped, console_tail, exec_in_machine, machine_stats, ping_machine, status,
     stop, wait_until_up,

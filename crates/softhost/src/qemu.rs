@@ -45,6 +45,8 @@ pub(crate) const QEMU: &str = "qemu-system-x86_64";
 pub(crate) const PID_OPTION: &str = "-pidfile";
 /// Where the daemon's log leaves the machine; `init.sh` looks for it by this name.
 const LOG_PORT: &str = "podflare.log";
+/// The machine's only network.
+pub(crate) const NETDEV: &str = "net";
 /// Oldest QEMU the software host was tried with.
 pub(crate) const VERSION_MIN: (u32, u32) = (7, 2);
 
@@ -103,12 +105,12 @@ pub(crate) fn arguments(plan: &SoftwarePlan, run_dir: &RunDir, port: u16) -> Vec
     let inside = crate::initrd::INSIDE_ADDRESS;
     line.text(
         "-netdev",
-        &format!("user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-{inside}"),
+        &format!("user,id={NETDEV},ipv6=off,hostfwd=tcp:127.0.0.1:{port}-{inside}"),
     );
     // An empty romfile: nothing is booted from the network, and loading the ROM for it takes time.
     line.text(
         "-device",
-        "virtio-net-pci,netdev=net,romfile=,addr=0x4,disable-legacy=on",
+        &format!("virtio-net-pci,netdev={NETDEV},romfile=,addr=0x4,disable-legacy=on"),
     );
     line.text("-device", "virtio-rng-pci,addr=0x5,disable-legacy=on");
     line.option_with_path(
@@ -131,6 +133,12 @@ pub(crate) fn arguments(plan: &SoftwarePlan, run_dir: &RunDir, port: u16) -> Vec
     line.text("-device", &format!("virtserialport,chardev=log,name={LOG_PORT}"));
     line.text("-display", "none");
     line.text("-monitor", "none");
+    // For captures; whoever may enter the run directory may do anything to the machine already.
+    line.text(
+        "-chardev",
+        "socket,id=monitor,path=monitor.sock,server=on,wait=off",
+    );
+    line.text("-mon", "chardev=monitor,mode=control");
     line.flag("-no-reboot");
     line.path(PID_OPTION, &run_dir.machine_pid());
     line.text(

@@ -6,7 +6,9 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,6 +114,19 @@ impl RunDir {
 
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.root.join("control.sock")
+    }
+
+    pub(crate) fn monitor_socket(&self) -> PathBuf {
+        self.root.join("monitor.sock")
+    }
+
+    /// Connects to a socket in this directory. The address of a Unix socket is short and the path of a run directory may
+    /// not be; through the directory's descriptor every path is short.
+    pub(crate) fn connect(&self, socket: &Path) -> io::Result<UnixStream> {
+        let name = socket.file_name().unwrap_or_default();
+        let directory = File::open(&self.root)?;
+        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        UnixStream::connect(Path::new(&path).join(name))
     }
 
     fn lock_path(&self) -> PathBuf {

@@ -279,6 +279,7 @@ impl Drop for Supervisor<'_> {
             self.run_dir.initrd(),
             self.run_dir.machine_pid(),
             self.run_dir.control_socket(),
+            self.run_dir.monitor_socket(),
         ] {
             let _ = std::fs::remove_file(path);
         }

@@ -12,13 +12,14 @@ mod codec;
 mod freeze;
 mod message;
 
-pub use codec::{CodecError, LEN_BYTES, MESSAGE_MAX, decode, encode};
+pub use codec::{MESSAGE_MAX, decode, encode};
 pub use freeze::{FROZEN_DISK, FROZEN_MEMORY, FROZEN_STATE, FreezeConfig, FreezeReport, ThawConfig, VmSize};
 pub use message::{
     CLONES_MAX, CloneConfig, CloneReport, Command, ConsoleConfig, DESCRIPTORS_PER_CLONE, DiskConfig,
     EndCause, EndReport, Event, FromVmm, Outcome, Reply, Request, RestoreConfig, Stats, VmConfig, VmState,
     VsockConfig,
 };
+pub use pod_types::{CodecError, LEN_BYTES};
 
 /// Protocol version; carried in every [`Request`], and another one is refused.
 pub const VERSION: u16 = 3;

@@ -6,11 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from podflare import Client, Sandbox
 
 from ..bench import Bench, close_all
+from ..figures import percentile
 from ..model import CLIENT, SERVER, Measurement, Row, Target
 from .creates import FIRECRACKER_RESTORE_MS
 
 WARM_UP_FORKS = 3
 CHILDREN = 5
+STORM = 100
+STORM_BATCH = 25
+PER_CLONE = "per clone"
+AGAINST_BARE = "times that without a network"
 
 
 def warm(bench: Bench) -> Measurement:
@@ -65,6 +70,31 @@ def first_answer(child: Sandbox, client: Client) -> str:
     return Sandbox._from_id(child.id, client=client).run_code("print(1)").stdout
 
 
+def storm(bench: Bench) -> Measurement:
+    """A hundred children, all there in the end, by requests that follow each other; their time shared among them."""
+    result = Measurement(notes=[f"{STORM} children in requests for {STORM_BATCH}; they are removed after each storm, untimed"])
+    with bench.sandbox() as parent:
+        bench.require_fork(parent)
+        for _ in range(bench.count(10)):
+            parent.run_code("x = 1")
+            children: list[Sandbox] = []
+            try:
+                began = time.perf_counter()
+                for _ in range(STORM // STORM_BATCH):
+                    children += parent.fork(STORM_BATCH)
+                    server = bench.timings.last()
+                    result.add("server, per clone", server and server / STORM_BATCH)
+                result.add(PER_CLONE, (time.perf_counter() - began) * 1000 / len(children))
+            finally:
+                close_all(children)
+    bare = bench.without_network.get("fork-storm", {}).get("series", {}).get(PER_CLONE, {}).get("samples")
+    if bare:
+        result.series["per clone, no network"] = bare
+        result.add(AGAINST_BARE, percentile(result.series[PER_CLONE], 50) / percentile(bare, 50))
+        result.notes.append("the host without a network was measured before this one, on the same machine")
+    return result
+
+
 def bare_clone(bench: Bench) -> Measurement:
     """Until the parent runs on, and until the clone is somebody, which is more than a restore has done when it ends."""
     result = Measurement(notes=[f"a restore by Firecracker took {FIRECRACKER_RESTORE_MS} ms there"])
@@ -87,6 +117,11 @@ ROWS = (
     Row(
         "fork-five", "fork(5), all five answered print(1)", "ms", five_answered,
         (Target(CLIENT, "p50", 101),), "101 ms",
+    ),
+    Row(
+        # No more than without one; a tenth is what two hosts started one after the other differ by anyway.
+        "fork-storm", "fork storm: 100 children of one, per clone", "ms", storm,
+        (Target(AGAINST_BARE, "p50", 1.1),), "–",
     ),
     Row(
         "clone", "clone, against Firecracker's restore", "ms", bare_clone,

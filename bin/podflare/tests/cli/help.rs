@@ -29,6 +29,7 @@ fn every_command_has_help_of_its_own() {
         (&["key", "--help"], "podflare key rotate KEY --grace 86400"),
         (&["tenant", "--help"], "--limit ram_mib=8192"),
         (&["usage", "--help"], "--mine"),
+        (&["machine", "capture", "--help"], "--packet-bytes 96"),
         (&["audit", "--help"], "never what was run"),
         (
             &["sandbox", "exec", "--help"],

@@ -41,6 +41,8 @@ struct Inner {
     deaf: AtomicBool,
     /// It cannot be started.
     missing: AtomicBool,
+    /// The operator wants none.
+    unwanted: AtomicBool,
     runtime: OnceLock<Handle>,
 }
 
@@ -104,6 +106,11 @@ impl FakeNetd {
         self.inner.missing.store(missing, Ordering::SeqCst);
     }
 
+    /// The operator wants none from the next daemon on.
+    pub(crate) fn be_unwanted(&self) {
+        self.inner.unwanted.store(true, Ordering::SeqCst);
+    }
+
     /// Ends the one that runs, as if from outside.
     pub(crate) fn kill(&self) {
         if let Some(running) = self.inner.running.lock().unwrap().as_ref() {
@@ -137,6 +144,10 @@ fn end(inner: &Inner, running: &Running) {
 }
 
 impl NetdSpawner for FakeNetd {
+    fn is_wanted(&self) -> bool {
+        !self.inner.unwanted.load(Ordering::SeqCst)
+    }
+
     fn takes_secrets(&self) -> bool {
         true
     }

@@ -63,8 +63,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Begins to serve `wires`. Nothing is waited for. Without a spawner there is no network process, and no wire ever
-    /// leads anywhere.
+    /// Begins to serve `wires`. Nothing is waited for. Without a spawner, or with one whose process is not wanted, there
+    /// is no network process, and no wire ever leads anywhere.
     pub(crate) fn open(
         wires: Arc<Wires>,
         spawner: Option<Arc<dyn NetdSpawner>>,
@@ -74,6 +74,14 @@ impl Network {
     ) -> Self {
         let (questions, asked) = Questions::new();
         let files = NetdFiles::under(dir);
+        let (spawner, unwanted) = match spawner {
+            Some(spawner) if !spawner.is_wanted() => (None, Some(spawner)),
+            spawner => (spawner, None),
+        };
+        // An earlier daemon has left it, and none of its connections may go on.
+        if let Some(mut left) = unwanted.and_then(|unwanted| unwanted.running(&files)) {
+            left.kill();
+        }
         if let Some(spawner) = spawner.clone() {
             let keeper = Keeper::new(
                 Arc::clone(&wires),

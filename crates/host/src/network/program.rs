@@ -26,6 +26,9 @@ pub struct NetdFiles {
 
 /// Starts the network process. Tests put one in its place that sends nothing anywhere.
 pub trait NetdSpawner: Send + Sync + std::fmt::Debug + 'static {
+    /// Whether there is to be one at all. If not, one that an earlier daemon has left is ended.
+    fn is_wanted(&self) -> bool;
+
     /// Starts it; it will listen on its socket.
     ///
     /// # Errors
@@ -42,6 +45,8 @@ pub trait NetdSpawner: Send + Sync + std::fmt::Debug + 'static {
 /// What it is told at its start.
 #[derive(Clone, Debug, Default)]
 pub struct NetdSettings {
+    /// It is not started, and sandboxes reach nothing.
+    pub off: bool,
     /// Networks that are not public and that sandboxes may reach all the same.
     pub open: Vec<IpNet>,
     /// Networks that no sandbox may reach.
@@ -78,6 +83,10 @@ impl NetdProgram {
 }
 
 impl NetdSpawner for NetdProgram {
+    fn is_wanted(&self) -> bool {
+        !self.settings.off
+    }
+
     fn spawn(&self, files: &NetdFiles) -> io::Result<Box<dyn VmmProcess>> {
         let mut command = Command::new(&self.path);
         command.arg("--control").arg(&files.socket);

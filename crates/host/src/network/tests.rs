@@ -220,6 +220,25 @@ async fn the_next_daemon_finds_the_wires_that_it_claims_and_detaches_the_others(
     assert!(stranger.is_lost());
 }
 
+#[tokio::test]
+async fn a_network_that_is_switched_off_ends_the_process_of_the_daemon_before_and_starts_none() {
+    let setting = Setting::new();
+    let (wire, _end) = setting.begin();
+    setting.has(&wire, &Policy::Closed).await;
+    let claimed = wire.link().id();
+    std::mem::forget(wire);
+    let (netd, dir) = setting.vanish();
+    netd.be_unwanted();
+    let next = Setting::after(netd, dir);
+    eventually("it has lost its wires", || next.netd.policy(claimed).is_none()).await;
+    let wire = next.wires.claim(claimed, Policy::Open);
+    assert!(wire.is_lost() && !next.wires.is_up());
+    let (made, _end) = next.begin();
+    made.link().set_policy(list());
+    assert_eq!(made.link().in_force(BOUND).await, InForce::Nothing);
+    assert_eq!(next.netd.starts(), 1);
+}
+
 /// With the real program.
 #[tokio::test]
 #[ignore = "needs podflare-netd, whose path PODFLARE_TEST_NETD says; `cargo xtask test` builds it and runs this"]

@@ -37,6 +37,7 @@ use crate::link::Link;
 use crate::packet::Segment;
 use crate::poll::Token;
 use crate::secrets::Via;
+use crate::share::Taken;
 use crate::stack::{Buffers, Stack};
 use crate::world::World;
 
@@ -140,6 +141,13 @@ struct Held {
     ack: u32,
 }
 
+/// What a wire has that wants another connection accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holding {
+    pub(crate) connections: usize,
+    pub(crate) buffer_bytes: usize,
+}
+
 /// What becomes of a connection after a look at it.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -208,10 +216,15 @@ impl Flow {
     }
 
     /// Answers the guest's SYN. False when there is no room for a connection.
-    pub(crate) fn accept(&mut self, connections: usize, link: &mut Link, world: &mut World) -> bool {
+    pub(crate) fn accept(&mut self, wire: Holding, link: &mut Link, world: &mut World) -> bool {
         let Some(held) = self.held.take() else { return true };
         let seed = world.seed();
-        let stack = world.buffers(connections).and_then(|buffers| {
+        let taken = Taken {
+            of: world.buffer_bytes_max,
+            by_all: world.buffer_bytes,
+            by_wire: wire.buffer_bytes,
+        };
+        let stack = taken.one_more(wire.connections).and_then(|buffers| {
             let stack = Stack::listen(self.key.to, buffers, seed, world.clock, world.now)?;
             Some((stack, buffers))
         });
@@ -345,6 +358,11 @@ impl Flow {
         if let Some(outside) = &self.outside {
             crate::outside::reset_at_close(&outside.socket);
         }
+    }
+
+    /// Bytes that its buffers take.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffers.map_or(0, Buffers::bytes)
     }
 
     /// Gives back what it took from all.

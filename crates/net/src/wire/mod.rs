@@ -47,6 +47,8 @@ pub(crate) struct Wire {
     waiting: VecDeque<(usize, u64)>,
     connecting: usize,
     young: usize,
+    /// Taken by the buffers of its connections.
+    buffer_bytes: usize,
     udp: udp::Table,
     /// Connections that the guest has from before it was cloned.
     inherited: VecDeque<Inherited>,
@@ -86,6 +88,7 @@ impl Wire {
             waiting: VecDeque::new(),
             connecting: 0,
             young: 0,
+            buffer_bytes: 0,
             udp: udp::Table::default(),
             inherited: VecDeque::new(),
             questions: 0,

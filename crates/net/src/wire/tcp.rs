@@ -8,7 +8,7 @@ use net_proto::{DNS_PORT, Protocol, Verdict};
 use super::{Wire, is_gateway};
 use crate::answers;
 use crate::dns::{Asked, Query, Want, question_for};
-use crate::flow::{Basis, Flow, Key, Phase, Service, Step};
+use crate::flow::{Basis, Flow, Holding, Key, Phase, Service, Step};
 use crate::journal::Subject;
 use crate::packet::Segment;
 use crate::poll::Token;
@@ -220,19 +220,20 @@ impl Wire {
     }
 
     fn accept(&mut self, index: usize, world: &mut World) {
-        let connections = self.flows.len();
+        let holding = Holding {
+            connections: self.flows.len(),
+            buffer_bytes: self.buffer_bytes,
+        };
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        if flow.accept(connections, &mut self.link, world) {
+        let before = flow.buffer_bytes();
+        if flow.accept(holding, &mut self.link, world) {
+            self.buffer_bytes += flow.buffer_bytes() - before;
             self.look_later(index);
         } else {
-            self.fail(
-                index,
-                Verdict::Failed,
-                "this host has no room for another connection",
-                world,
-            );
+            let why = "no memory is left for another connection of this sandbox";
+            self.fail(index, Verdict::Failed, why, world);
         }
     }
 
@@ -428,6 +429,7 @@ impl Wire {
             (None, _) => {}
         }
         let connecting = flow.is_connecting();
+        self.buffer_bytes -= flow.buffer_bytes();
         flow.release(world);
         if connecting {
             self.connecting -= 1;

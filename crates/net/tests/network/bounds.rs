@@ -6,7 +6,7 @@ use egress::Policy;
 use net_proto::{GATEWAY_MAC, GUEST_IPV4, GUEST_MAC};
 use serde_json::json;
 
-use crate::daemon::{open_loopback, policy};
+use crate::daemon::{Daemon, loopback, open_loopback, policy};
 use crate::guest::Guest;
 use crate::outside::echo;
 
@@ -76,4 +76,38 @@ fn a_flood_of_syns_is_bounded_and_others_are_served() {
         assert!(counters.tcp_open <= 1024, "{counters:?}");
         assert!(counters.dropped > 10_000, "{counters:?}");
     }
+}
+
+#[test]
+fn a_guest_that_takes_all_the_memory_it_gets_leaves_others_as_much() {
+    let to = echo("127.0.0.1:0");
+    let mut daemon = Daemon::start_with_buffers(loopback(), 4 << 20);
+    let mut greedy = daemon.guest(1, Policy::Open);
+    let mut other = daemon.guest(2, Policy::Open);
+    let connections: Vec<_> = (0..200).map(|_| greedy.dial_with(to, 4096)).collect();
+    greedy.until("each has come about or was refused", |guest| {
+        connections
+            .iter()
+            .all(|connection| guest.tcp(*connection).may_send() || !guest.tcp(*connection).is_open())
+    });
+    let refused = daemon.counters(1).failed;
+    assert!(refused > 100, "{refused} were refused");
+    let log = daemon.log(1);
+    assert!(
+        log.iter()
+            .any(|entry| entry.reason.as_deref().is_some_and(|why| why.contains("memory"))),
+        "{log:?}"
+    );
+    for _ in 0..8 {
+        let connection = other.connect(to);
+        other.send(connection, b"on");
+        assert_eq!(other.receive(connection, 2), b"on");
+    }
+    // What is given back can be taken again.
+    for connection in connections {
+        greedy.tcp(connection).abort();
+    }
+    let connection = greedy.connect(to);
+    greedy.send(connection, b"again");
+    assert_eq!(greedy.receive(connection, 5), b"again");
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use egress::{Policy, Ranges};
-use net::{Authority, AuthorityPem, Network, Servers, Settings, Trust};
+use net::{Authority, AuthorityPem, BUFFER_BYTES_MAX, Network, Servers, Settings, Trust};
 use net_proto::{Attach, Command, Counters, LogEntry, Outcome, Reply, Request, VERSION, WireId};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -49,6 +49,18 @@ pub(crate) fn loopback() -> Ranges {
     }
 }
 
+fn plain_settings() -> Settings {
+    Settings {
+        servers: Servers::fixed(Vec::new()),
+        hosts: None,
+        ranges: Ranges::default(),
+        sockets_max: 10_000,
+        buffer_bytes_max: BUFFER_BYTES_MAX,
+        authority: None,
+        trust: Trust::default(),
+    }
+}
+
 pub(crate) fn policy(json: Value) -> Policy {
     Policy::from_json(&json).unwrap()
 }
@@ -72,18 +84,32 @@ impl Daemon {
         let dir = tempfile::tempdir().unwrap();
         let hosts_file = dir.path().join("hosts");
         std::fs::write(&hosts_file, hosts).unwrap();
-        let socket = dir.path().join("control");
-        let listener = UnixListener::bind(&socket).unwrap();
         let settings = Settings {
             servers: Servers::fixed(resolver.into_iter().collect()),
             hosts: Some(hosts_file),
             ranges,
-            sockets_max: 10_000,
             authority: tls
                 .as_ref()
                 .map(|tls| Authority::from_pem(&tls.authority).unwrap()),
             trust: tls.map_or_else(Trust::default, |tls| tls.trust),
+            ..plain_settings()
         };
+        Self::run(dir, settings)
+    }
+
+    /// With so little memory for connections.
+    pub(crate) fn start_with_buffers(ranges: Ranges, buffer_bytes_max: usize) -> Self {
+        let settings = Settings {
+            ranges,
+            buffer_bytes_max,
+            ..plain_settings()
+        };
+        Self::run(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn run(dir: TempDir, settings: Settings) -> Self {
+        let socket = dir.path().join("control");
+        let listener = UnixListener::bind(&socket).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = stop.clone();

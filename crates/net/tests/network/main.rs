@@ -10,6 +10,7 @@ mod tls;
 mod bounds;
 mod clones;
 mod datagrams;
+mod ipv6;
 mod lists;
 mod names;
 mod policies;

@@ -66,6 +66,8 @@ fn the_command_line_is_the_one_that_was_measured() {
 -device virtserialport,chardev=log,name=podflare.log
 -display none
 -monitor none
+-chardev socket,id=monitor,path=monitor.sock,server=on,wait=off
+-mon chardev=monitor,mode=control
 -no-reboot
 -pidfile RUN/machine.pid
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";

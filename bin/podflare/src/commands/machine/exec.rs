@@ -1,8 +1,7 @@
-//! `podflare machine`: a look inside the software host, for operators.
+//! `podflare machine exec`: a command inside the software host.
 
 use std::time::Duration;
 
-use clap::Subcommand;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -17,16 +16,10 @@ Examples:
   podflare machine exec -- 'ps; free -m'
   podflare machine exec -- ls -l /dev/kvm";
 
-/// Look inside the software host (for operators)
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Exec(ExecArgs),
-}
-
 /// Run a shell command inside the software host itself, not in a sandbox
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct ExecArgs {
+pub(crate) struct Args {
     /// End the command after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout_seconds: u64,
@@ -48,13 +41,7 @@ struct Done<'a> {
     output: std::borrow::Cow<'a, str>,
 }
 
-pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
-    match command {
-        Command::Exec(args) => exec(context, &args),
-    }
-}
-
-fn exec(context: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let run_dir = context.directories()?.run;
     let limit = Duration::from_secs(args.timeout_seconds);
     let answer = softhost::exec_in_machine(&run_dir, &shell_line(&args.words), limit).map_err(|error| {
