@@ -64,8 +64,11 @@ run_hostd() {
     while [ ! -e /run/stopping ]; do
         started=$(date +%s)
         /podflare/start-hostd 2>"$(log_port)" &
-        echo $! >/run/hostd.pid
-        wait $!
+        pid=$!
+        # Never there half written, for whoever signals the process it names.
+        echo $pid >/run/hostd.pid.new
+        mv /run/hostd.pid.new /run/hostd.pid
+        wait $pid
         status=$?
         [ -e /run/stopping ] && return
         if [ -e /run/restarting ]; then
