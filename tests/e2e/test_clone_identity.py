@@ -54,9 +54,10 @@ def test_created_sandboxes_share_no_identity(url: str, http: httpx.Client) -> No
         close_all(sandboxes)
 
 
-def offset_ms(url: str, sandbox_id: str) -> tuple[float, float]:
-    """How far the guest's clock is from ours, by the quickest of some questions, and by how much that may be wrong."""
-    best = (float("inf"), 0.0)
+def clock_bounds_ms(url: str, sandbox_id: str) -> tuple[float, float]:
+    """By how much the guest's clock is ahead of ours, at least and at most: what it shows in an answer, it showed after
+    the question and before the answer came."""
+    least, most = float("-inf"), float("inf")
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         for _ in range(25):
             before = time.time()
@@ -64,23 +65,30 @@ def offset_ms(url: str, sandbox_id: str) -> tuple[float, float]:
             after = time.time()
             line = next(line for line in answer.text.splitlines() if line)
             guest = float(json.loads(line)["data"])
-            best = min(best, (after - before, guest - (before + after) / 2))
-    return best[1] * 1000, best[0] / 2 * 1000
+            least, most = max(least, guest - after), min(most, guest - before)
+    return least * 1000, most * 1000
+
+
+def apart_ms(bounds: list[tuple[float, float]]) -> float:
+    """How far apart the clocks are for certain."""
+    return max(least for least, _ in bounds) - min(most for _, most in bounds)
 
 
 @pytest.mark.parametrize("kind", ["from the pool", "forked"])
 def test_clocks_agree(url: str, fresh: Sandbox, kind: str) -> None:
     """With the host's clock, which in the software host is another than this machine's: so with each other's."""
-    if kind == "from the pool":
-        sandboxes = [Sandbox(host=url) for _ in range(3)]
-    else:
-        sandboxes = fresh.fork(3)
-    try:
-        seen = [offset_ms(url, sandbox.id) for sandbox in [fresh, *sandboxes]]
-        spread = max(offset - error for offset, error in seen) - min(offset + error for offset, error in seen)
-        # What a guest is told is late by the way to it, which is some milliseconds on an emulated CPU and more on a busy
-        # one; what must not be is a clone with the clock of its snapshot, or of its parent's past.
-        assert spread < 250, f"clocks are apart by at least {spread:.1f} ms: {seen}"
-        assert all(abs(offset) - error < 2000 for offset, error in seen), seen
-    finally:
-        close_all(sandboxes)
+    # A host that is busy for long gives up at what the way to a guest lets it see, so one family of some must be right; what
+    # must never be is a clone with the clock of its snapshot, or of its parent's past.
+    apart = []
+    for _ in range(6):
+        sandboxes = fresh.fork(3) if kind == "forked" else [Sandbox(host=url) for _ in range(3)]
+        try:
+            bounds = [clock_bounds_ms(url, sandbox.id) for sandbox in [fresh, *sandboxes]]
+        finally:
+            close_all(sandboxes)
+        assert all(least < 2000 and most > -2000 for least, most in bounds), bounds
+        apart.append(apart_ms(bounds))
+        assert apart[-1] < 250, bounds
+        if apart[-1] <= 5:
+            return
+    raise AssertionError(f"clocks are apart by at least these milliseconds: {apart}")
