@@ -53,7 +53,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, help="that host's state directory")
     parser.add_argument("--out", type=Path, default=Path("target/bench"))
     parser.add_argument("--against", type=Path, help="earlier figures to show beside these [default: the last in --out]")
-    parser.add_argument("--without-network", type=Path, metavar="DIR", help="figures of the same host without a network")
+    parser.add_argument(
+        "--without", action="append", type=Path, default=[], metavar="DIR",
+        help="figures of the same host without something, such as a network (can be repeated)",
+    )
     parser.add_argument("--quick", action="store_true", help="a fifth of the samples")
     parser.add_argument("--count-max", type=int, metavar="N", help="at most N samples of anything")
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"one of {', '.join(names)}")
@@ -61,9 +64,9 @@ def arguments() -> argparse.Namespace:
 
 
 def bare_rows(options: argparse.Namespace) -> dict[str, Any]:
-    """What was measured on a host without a network, by the names of rows."""
-    path = options.without_network and results.latest(options.without_network)
-    return json.loads(path.read_text())["rows"] if path else {}
+    """What was measured on a host without what the row is about, by the names of rows."""
+    files = filter(None, map(results.latest, options.without))
+    return {name: row for file in files for name, row in json.loads(file.read_text())["rows"].items()}
 
 
 def measure(row: Row, bench: Bench) -> Result:

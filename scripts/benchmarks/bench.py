@@ -26,13 +26,17 @@ class Bench:
     quick: bool
     count_max: int | None = None
     """Bound of every number of samples, for a host on which each takes seconds."""
-    without_network: dict[str, Any] = field(default_factory=dict)
-    """Rows that were measured on the same host without a network."""
+    bare_rows: dict[str, Any] = field(default_factory=dict)
+    """Rows that were measured on the same host without what they are about."""
 
     def __post_init__(self) -> None:
         self.client = Client(host=self.url, timeout=120.0)
         self.timings = ServerTimings(self.client)
         self._raw = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
+
+    def bare(self, row: str, series: str) -> list[float]:
+        """The samples of the host without what the row is about; none if it was not measured."""
+        return self.bare_rows.get(row, {}).get("series", {}).get(series, {}).get("samples", [])
 
     def count(self, full: int) -> int:
         wanted = max(3, full // 5) if self.quick else full

@@ -12,9 +12,19 @@ use crate::{binaries, system, venv};
 
 /// Port of the host that is measured, apart from those of other tasks.
 const PORT: u16 = 7173;
-/// The row that is also measured where sandboxes have no network, and the setting that takes it from them.
-const COMPARED: &str = "fork-storm";
-const NO_NETWORK: (&str, &str) = ("PODFLARE_NO_NETWORK", "1");
+/// Rows that are also measured on a host without something: what it is called, and the setting that takes it away.
+const COMPARED: [Compared; 2] = [
+    Compared {
+        row: "fork-storm",
+        without: "network",
+        setting: "PODFLARE_NO_NETWORK",
+    },
+    Compared {
+        row: "working-set",
+        without: "working-sets",
+        setting: "PODFLARE_NO_WORKING_SETS",
+    },
+];
 /// Measured beside the default one.
 const TEMPLATE: &str = "python-datasci";
 
@@ -40,6 +50,23 @@ pub(crate) struct Options {
     port: u16,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    row: &'static str,
+    without: &'static str,
+    setting: &'static str,
+}
+
+impl Compared {
+    fn is_wanted(&self, only: &[String]) -> bool {
+        only.is_empty() || only.iter().any(|row| row == self.row)
+    }
+
+    fn figures(&self) -> PathBuf {
+        target().join("bench").join(format!("without-{}", self.without))
+    }
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     system::ensure()?;
     let podflare = binaries::build()?.join("podflare");
@@ -52,13 +79,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let start = |arguments: &[String], variables: &[(&str, &str)]| {
         PrivateHost::start_with(podflare.clone(), "bench", options.port, arguments, variables)
     };
-    let bare = target().join("bench/without-network");
-    let compares = options.only.is_empty() || options.only.iter().any(|row| row == COMPARED);
-    if compares {
-        step("measure a host without a network", || {
-            let host = start(&arguments, &[NO_NETWORK])?;
+    let compared = COMPARED.iter().filter(|one| one.is_wanted(&options.only));
+    let compared: Vec<_> = compared.collect();
+    for one in &compared {
+        step(&format!("measure a host without {}", one.without), || {
+            let host = start(&arguments, &[(one.setting, "1")])?;
             let mut command = measure(options, &host, &python);
-            execute(command.args(["--only", COMPARED]).arg("--out").arg(&bare))
+            execute(command.args(["--only", one.row]).arg("--out").arg(one.figures()))
         })?;
     }
     arguments.extend(["--template".to_owned(), TEMPLATE.to_owned()]);
@@ -66,8 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     step("benchmark", || {
         let mut command = measure(options, &host, &python);
         command.arg("--out").arg(target().join("bench"));
-        if compares {
-            command.arg("--without-network").arg(&bare);
+        for one in &compared {
+            command.arg("--without").arg(one.figures());
         }
         for row in &options.only {
             command.args(["--only", row]);

@@ -283,6 +283,7 @@ fn pools(options: &Options) -> Pools {
     }
     Pools {
         snapshots: !options.boot_only,
+        working_sets: !options.no_working_sets,
         sizes,
         refills_at_once: u32::try_from((cpus / 2).clamp(1, REFILLS_MAX)).unwrap_or(1),
     }

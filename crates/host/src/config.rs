@@ -130,6 +130,8 @@ pub struct Pools {
     pub sizes: BTreeMap<String, u32>,
     /// VMs of one template that are made for its pool at the same time.
     pub refills_at_once: u32,
+    /// Whether the pages that a clone is known to need are put in place when it is made, and not as it touches them.
+    pub working_sets: bool,
 }
 
 impl Pools {

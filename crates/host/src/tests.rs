@@ -87,6 +87,7 @@ fn no_pools() -> Pools {
         snapshots: false,
         sizes: BTreeMap::new(),
         refills_at_once: 1,
+        working_sets: true,
     }
 }
 
@@ -96,6 +97,7 @@ fn pool_of(size: u32) -> Pools {
         snapshots: true,
         sizes: BTreeMap::from([("default".to_owned(), size), ("science".to_owned(), 0)]),
         refills_at_once: 1,
+        working_sets: true,
     }
 }
 

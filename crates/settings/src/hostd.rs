@@ -136,6 +136,10 @@ pub struct Options {
     #[arg(long, env = "PODFLARE_BOOT_ONLY", value_parser = BoolishValueParser::new())]
     pub boot_only: bool,
 
+    /// Let clones touch page by page what they are known to need, to see what putting it in place at once is worth
+    #[arg(long, env = "PODFLARE_NO_WORKING_SETS", value_parser = BoolishValueParser::new())]
+    pub no_working_sets: bool,
+
     /// Seconds a VM may take to boot
     #[arg(long, env = "PODFLARE_BOOT_DEADLINE", default_value = "300", value_parser = seconds, value_name = "SECONDS")]
     pub boot_deadline: Duration,

@@ -87,8 +87,7 @@ def storm(bench: Bench) -> Measurement:
                 result.add(PER_CLONE, (time.perf_counter() - began) * 1000 / len(children))
             finally:
                 close_all(children)
-    bare = bench.without_network.get("fork-storm", {}).get("series", {}).get(PER_CLONE, {}).get("samples")
-    if bare:
+    if bare := bench.bare("fork-storm", PER_CLONE):
         result.series["per clone, no network"] = bare
         result.add(AGAINST_BARE, percentile(result.series[PER_CLONE], 50) / percentile(bare, 50))
         result.notes.append("the host without a network was measured before this one, on the same machine")

@@ -254,6 +254,7 @@ impl Host {
                 },
                 pool_size: pools.size(&template.name, is_default, self.config.memory.budget_mib),
                 refills_at_once: pools.refills_at_once,
+                working_sets: pools.working_sets,
                 snapshots: self.data.snapshots().to_owned(),
                 spaces: Arc::clone(&self.spaces),
                 boot_deadline: self.config.timing.boot_deadline,

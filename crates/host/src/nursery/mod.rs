@@ -64,6 +64,7 @@ pub(crate) struct Supplies {
     pub(crate) shape: Shape,
     pub(crate) pool_size: u32,
     pub(crate) refills_at_once: u32,
+    pub(crate) working_sets: bool,
     pub(crate) snapshots: std::path::PathBuf,
     pub(crate) spaces: Arc<Spaces>,
     pub(crate) boot_deadline: Duration,

@@ -134,13 +134,9 @@ impl ZygoteOwner {
 
     async fn restore(&self, snapshot: &Snapshot) -> Result<Vm, BuildError> {
         let started = Instant::now();
-        let zygote = build::restore(
-            &self.nursery.supplies,
-            snapshot,
-            snapshot.recorded_working_set(),
-            Code::User,
-        )
-        .await?;
+        let supplies = &self.nursery.supplies;
+        let working_set = snapshot.recorded_working_set().filter(|_| supplies.working_sets);
+        let zygote = build::restore(supplies, snapshot, working_set, Code::User).await?;
         self.keep_memory(snapshot).await;
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(
