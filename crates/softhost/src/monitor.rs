@@ -73,9 +73,11 @@ impl Monitor {
     /// Asks for one thing and waits until it is done.
     pub(crate) fn execute(&mut self, command: &str, arguments: &Value) -> Result<(), MonitorError> {
         let request = format!("{}\n", json!({"execute": command, "arguments": arguments}));
-        self.stream
-            .write_all(request.as_bytes())
-            .map_err(MonitorError::Broken)?;
+        let written = self.stream.write_all(request.as_bytes());
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => MonitorError::Closed,
+            _ => MonitorError::Broken(error),
+        })?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.line(deadline)?;
