@@ -193,7 +193,7 @@ def test_usage_and_the_audit_log_tell_who_did_what(make_tenant: MakeTenant, cli:
     tenant = make_tenant("e2e-counted")
     with tenant.sandbox() as box:
         for number in range(3):
-            assert box.run_code(f"print('secret', {number})").ok
+            assert box.run_code(f"print('never-to-be-logged', {number})").ok
         (child,) = box.fork(1)
         child.close()
         box_id, child_id = box.id, child.id
@@ -206,7 +206,7 @@ def test_usage_and_the_audit_log_tell_who_did_what(make_tenant: MakeTenant, cli:
         usage = wait_until("the runs are counted", counted)
     assert (usage["tenant"], usage["total"]["sandboxes"], usage["total"]["execs"]) == (tenant.name, 2, 3)
     assert usage["total"]["sandbox_seconds"] > 0
-    assert usage["total"]["bytes_in"] > 3 * len("print('secret', 0)") and usage["total"]["bytes_out"] > 100
+    assert usage["total"]["bytes_in"] > 3 * len("print('never-to-be-logged', 0)") and usage["total"]["bytes_out"] > 100
     of_all = cli.run("--json", "usage", "--days", "1").expect().json()["tenants"]
     assert [report["total"]["execs"] for report in of_all if report["tenant"] == tenant.name] == [3]
 
@@ -218,10 +218,10 @@ def test_usage_and_the_audit_log_tell_who_did_what(make_tenant: MakeTenant, cli:
     wait_until("the log is written", lambda: [entry["action"] for entry in entries()] == done)
     create, run, fork = entries()[2], entries()[3], entries()[6]
     assert (create["target"], create["result"]) == (box_id, "ok")
-    assert run["detail"] == str(len("print('secret', 0)")) + " bytes"
+    assert run["detail"] == str(len("print('never-to-be-logged', 0)")) + " bytes"
     assert (fork["target"], fork["detail"]) == (box_id, child_id)
     assert create["key_id"].startswith("key_") and create["remote"]
-    assert "secret" not in cli.run("--json", "audit", "-n", "1000").expect().stdout
+    assert "never-to-be-logged" not in cli.run("--json", "audit", "-n", "1000").expect().stdout
 
 
 def test_the_command_line_shows_tenants_and_says_what_is_wrong(make_tenant: MakeTenant, cli: Cli) -> None:
