@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use twox_hash::XxHash64;
 
+use super::view::View;
+
 /// Bytes that have one checksum.
 const PART_BYTES: usize = 1 << 20;
-/// Bytes read at a time: small enough to stay in a CPU's cache until they are summed.
-const READ_BYTES: usize = 128 << 10;
+/// Bytes mapped at a time: many parts, and page tables of a few pages only.
+const VIEW_BYTES: usize = 64 << 20;
 const SEED: u64 = 0;
 
 /// Length and checksums of a file.
@@ -88,8 +90,8 @@ impl Sums {
     /// Of a whole file.
     pub(crate) fn of(file: &File) -> Result<Self, SumError> {
         let mut summer = Summer::new();
-        each_piece(file, |piece| {
-            summer.add(piece);
+        each_part(file, bytes_of(file)?, |part| {
+            summer.add(part);
             Ok(())
         })?;
         Ok(summer.finish())
@@ -97,16 +99,16 @@ impl Sums {
 
     /// Whether a file is the one that was summed.
     pub(crate) fn check(&self, file: &File) -> Result<(), SumError> {
-        let found = file.metadata().map_err(SumError::Read)?.len();
+        let found = bytes_of(file)?;
         let parts = self.bytes.div_ceil(PART_BYTES as u64);
         if found != self.bytes || self.parts.len() as u64 != parts {
             let wanted = self.bytes;
             return Err(SumError::Length { found, wanted });
         }
         let mut summer = Summer::new();
-        each_piece(file, |piece| {
+        each_part(file, found, |part| {
             let done = summer.sums.parts.len();
-            summer.add(piece);
+            summer.add(part);
             self.compare(&summer.sums, done)
         })?;
         let done = summer.sums.parts.len();
@@ -130,20 +132,39 @@ impl Sums {
     }
 }
 
-fn each_piece(file: &File, mut call: impl FnMut(&[u8]) -> Result<(), SumError>) -> Result<(), SumError> {
-    let mut buffer = vec![0; READ_BYTES];
+/// By fstat(2), which a confined process may use.
+fn bytes_of(file: &File) -> Result<u64, SumError> {
+    let file = rustix::fs::fstat(file).map_err(|error| SumError::Read(error.into()))?;
+    Ok(u64::try_from(file.st_size).unwrap_or(0))
+}
+
+/// Calls with one part after the other of a file of this length.
+fn each_part(
+    file: &File,
+    bytes: u64,
+    mut call: impl FnMut(&[u8]) -> Result<(), SumError>,
+) -> Result<(), SumError> {
+    let mut copy = Vec::new();
     let mut at = 0;
-    loop {
-        match file.read_at(&mut buffer, at) {
-            Ok(0) => return Ok(()),
-            Ok(len) => {
-                call(buffer.get(..len).unwrap_or_default())?;
-                at += len as u64;
+    while at < bytes {
+        let viewed = usize::try_from(bytes - at).map_or(VIEW_BYTES, |left| left.min(VIEW_BYTES));
+        let view = View::new(file, at, viewed);
+        for start in (0..viewed).step_by(PART_BYTES) {
+            let range = start..viewed.min(start + PART_BYTES);
+            match view.as_ref().map(|view| view.read(range.clone())) {
+                Ok(Ok(part)) => call(part)?,
+                // A kernel that cannot do that (before Linux 5.14), or a part that cannot be read: reading says why.
+                _ => {
+                    copy.resize(range.len(), 0);
+                    let from = at + start as u64;
+                    file.read_exact_at(&mut copy, from).map_err(SumError::Read)?;
+                    call(&copy)?;
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SumError::Read(error)),
         }
+        at += viewed as u64;
     }
+    Ok(())
 }
 
 #[cfg(test)]
