@@ -17,7 +17,7 @@ use super::view::View;
 /// Bytes that have one checksum.
 const PART_BYTES: usize = 1 << 20;
 /// Bytes mapped at a time: many parts, and page tables of a few pages only.
-const VIEW_BYTES: usize = 64 << 20;
+const VIEW_BYTES: usize = 16 << 20;
 const SEED: u64 = 0;
 
 /// Length and checksums of a file.
@@ -89,47 +89,37 @@ impl Summer {
 impl Sums {
     /// Of a whole file.
     pub(crate) fn of(file: &File) -> Result<Self, SumError> {
-        let mut summer = Summer::new();
-        each_part(file, bytes_of(file)?, |part| {
-            summer.add(part);
+        let bytes = bytes_of(file)?;
+        let mut parts = Vec::new();
+        each_part(file, bytes, |part| {
+            parts.push(sum(part));
             Ok(())
         })?;
-        Ok(summer.finish())
+        Ok(Self { bytes, parts })
     }
 
     /// Whether a file is the one that was summed.
     pub(crate) fn check(&self, file: &File) -> Result<(), SumError> {
-        let found = bytes_of(file)?;
-        let parts = self.bytes.div_ceil(PART_BYTES as u64);
-        if found != self.bytes || self.parts.len() as u64 != parts {
-            let wanted = self.bytes;
+        let (found, wanted) = (bytes_of(file)?, self.bytes);
+        let parts = wanted.div_ceil(PART_BYTES as u64);
+        if found != wanted || self.parts.len() as u64 != parts {
             return Err(SumError::Length { found, wanted });
         }
-        let mut summer = Summer::new();
-        each_part(file, found, |part| {
-            let done = summer.sums.parts.len();
-            summer.add(part);
-            self.compare(&summer.sums, done)
-        })?;
-        let done = summer.sums.parts.len();
-        self.compare(&summer.finish(), done)
+        let mut sums = (0..).step_by(PART_BYTES).zip(&self.parts);
+        each_part(file, found, |part| match sums.next() {
+            Some((_, wanted)) if sum(part) == *wanted => Ok(()),
+            Some((from, _)) => Err(SumError::Damaged {
+                from,
+                to: from + part.len() as u64,
+            }),
+            None => Err(SumError::Length { found, wanted }),
+        })
     }
+}
 
-    /// Compares the parts from one on.
-    fn compare(&self, found: &Self, first: usize) -> Result<(), SumError> {
-        let theirs = found.parts.iter().skip(first);
-        let ours = self.parts.iter().skip(first);
-        match (first..).zip(theirs.zip(ours)).find(|(_, (a, b))| a != b) {
-            None => Ok(()),
-            Some((part, _)) => {
-                let from = part as u64 * PART_BYTES as u64;
-                Err(SumError::Damaged {
-                    from,
-                    to: self.bytes.min(from + PART_BYTES as u64),
-                })
-            }
-        }
-    }
+/// That of a whole part, which a [`Summer`] gives for its pieces.
+fn sum(part: &[u8]) -> u64 {
+    XxHash64::oneshot(SEED, part)
 }
 
 /// By fstat(2), which a confined process may use.
@@ -204,5 +194,30 @@ mod tests {
                 prop_assert!(damaged);
             }
         }
+    }
+
+    #[test]
+    fn files_longer_than_what_is_mapped_at_a_time_are_summed_to_their_ends() {
+        let bytes = 2 * VIEW_BYTES as u64 + 4096 + 5;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes).unwrap();
+        let ends = [0, VIEW_BYTES as u64 - 1, VIEW_BYTES as u64, bytes - 1];
+        for (value, at) in (1..).zip(ends) {
+            file.write_all_at(&[value], at).unwrap();
+        }
+        let sums = Sums::of(&file).unwrap();
+        assert_eq!((sums.bytes, sums.parts.len()), (bytes, 33));
+        sums.check(&file).unwrap();
+        for at in ends {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x80], at).unwrap();
+            let SumError::Damaged { from, to } = sums.check(&file).unwrap_err() else {
+                panic!("damage at {at} was not told as such");
+            };
+            assert!(from <= at && at < to && to <= bytes && to - from <= PART_BYTES as u64);
+            file.write_all_at(&byte, at).unwrap();
+        }
+        sums.check(&file).unwrap();
     }
 }
