@@ -1,7 +1,7 @@
 //! A VM process that waits for what is resumed next.
 //!
-//! Starting one is a tenth of a resume in the software host: a directory, a control group, a program that is loaded. It
-//! does not depend on what is resumed, so one process is kept that has been started and reached, and has no VM yet. Only
+//! Starting one is a fifth of a resume in the software host and more: a directory, a control group, a program that is
+//! loaded. It does not depend on what is resumed, so one process is kept that has been started and reached, and has no VM yet. Only
 //! hosts on which sandboxes are frozen and resumed have one: it is asked for when that happens, and started when
 //! nobody waits for anything else. Without it, who resumes starts a process of their own.
 
