@@ -311,7 +311,7 @@ impl Daemon {
 }
 
 /// Waits until a condition holds.
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < BOUND, "waited in vain until {what}");

@@ -272,7 +272,7 @@ impl MainLoop {
     fn timeout_ms(&self) -> i32 {
         let due = match &self.session {
             Some(session) => session.due(),
-            None => Some(self.born + START_PATIENCE),
+            None => self.is_alone().then(|| self.born + START_PATIENCE),
         };
         due.map_or(-1, |due| {
             let left = due.saturating_duration_since(Instant::now());
@@ -282,11 +282,12 @@ impl MainLoop {
     }
 
     fn is_abandoned(&self) -> bool {
-        let alone = self
-            .control
-            .as_ref()
-            .is_none_or(|control| lock(&control.server).is_alone());
-        self.session.is_none() && alone && self.born.elapsed() >= START_PATIENCE
+        self.session.is_none() && self.born.elapsed() >= START_PATIENCE && self.is_alone()
+    }
+
+    fn is_alone(&self) -> bool {
+        let control = self.control.as_ref();
+        control.is_none_or(|control| lock(&control.server).is_alone())
     }
 }
 

@@ -82,6 +82,7 @@ impl Host {
             for nursery in self.nurseries.values() {
                 while nursery.squeeze() {}
             }
+            self.tools.standby.close();
             self.tools.homes.close();
         };
         if timeout(END_BOUND, ended).await.is_err() {

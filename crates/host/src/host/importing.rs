@@ -222,8 +222,7 @@ impl Host {
         let (dir, working_set) = base.map_or_else(Default::default, |base| (base.dir, base.working_set));
         let restore = |files: &_| template.restore(dir, working_set, files);
         let files = (arrival.draft().vm(), manifest.shape.size());
-        let (homes, spawner) = (&self.tools.homes, &*self.tools.spawner);
-        let built = vm::build_vm(files, restore, homes, spawner).await;
+        let built = vm::build_vm(files, restore, &self.tools.standby).await;
         built.map(drop).map_err(ImportError::Thaw)
     }
 }

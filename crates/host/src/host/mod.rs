@@ -54,7 +54,7 @@ use crate::spaces::Spaces;
 use crate::storage::{DataDir, DataDirError, Reaper, Shape};
 use crate::store::{Store, StoreOpenError};
 use crate::tenants::Tenants;
-use crate::vm::{Cgroups, Homes, Roster, VmmSpawner};
+use crate::vm::{Cgroups, Homes, Roster, Standby, VmmSpawner};
 use crate::webhooks::Webhooks;
 
 use adoption::Findings;
@@ -163,14 +163,16 @@ impl Host {
         let webhooks = Webhooks::open(store, allowed, config.region.clone());
         let webhooks = webhooks.map_err(|error| OpenError::Webhooks(error.into()))?;
         let wires = Wires::new();
+        let homes = Homes::new(
+            data.vms().to_owned(),
+            roster.clone(),
+            Arc::clone(&wires),
+            found.next_home(),
+        );
         let tools = Tools {
+            standby: Standby::new(Arc::clone(&homes), Arc::clone(&spawner)),
             spawner,
-            homes: Homes::new(
-                data.vms().to_owned(),
-                roster.clone(),
-                Arc::clone(&wires),
-                found.next_home(),
-            ),
+            homes,
             reaper: Reaper::default(),
             metrics: Arc::new(Metrics::new(config.templates.names())),
             happenings: Happenings::new(Arc::clone(&webhooks)),
@@ -193,6 +195,12 @@ impl Host {
         let reaper = tools.reaper.clone();
         background.spawn(reaper.work(data.vms().to_owned(), roster, metrics));
         background.spawn(Arc::clone(&tools.homes).keep_stocked());
+        let activity = Arc::<Activity>::default();
+        // Like pools: what is made before anybody asks for it.
+        if config.pools.snapshots {
+            let watched = Arc::clone(&activity);
+            background.spawn(Arc::clone(&tools.standby).keep(move || watched.is_busy()));
+        }
         let mut host = Self {
             turns: Turns::new(&config),
             auth,
@@ -211,7 +219,7 @@ impl Host {
             tools,
             network,
             registry: Mutex::default(),
-            activity: Arc::default(),
+            activity,
             scheduler: Scheduler::new(Uptime::default()),
             obituaries: Obituaries::default(),
             owners: TaskTracker::new(),

@@ -302,8 +302,8 @@ impl Host {
         let base = claim.base();
         let (dir, working_set) = base.map_or_else(Default::default, |base| (base.dir, base.working_set));
         let restore = |files: &_| template.restore(dir, working_set, files);
-        let (homes, spawner) = (&self.tools.homes, &*self.tools.spawner);
-        let mut vm = vm::thaw_vm((claim.vm(), claim.meta.shape.size()), restore, homes, spawner)
+        let files = (claim.vm(), claim.meta.shape.size());
+        let mut vm = vm::thaw_vm(files, restore, &self.tools.standby)
             .await
             .map_err(ResumeError::Thaw)?;
         marks.mark("thaw");

@@ -23,7 +23,7 @@ use crate::happenings::{Happening, Happenings};
 use crate::metrics::{Death, Metrics, Role};
 use crate::storage::Reaper;
 use crate::vm::{
-    self, Brood, CloneError, FreezeFiles, FreezeVmError, Home, Homes, Order, Reach, Vm, VmmSpawner,
+    self, Brood, CloneError, FreezeFiles, FreezeVmError, Home, Homes, Order, Reach, Standby, Vm, VmmSpawner,
 };
 
 /// How long a VM process may take to answer a question.
@@ -49,6 +49,7 @@ pub(crate) enum Message {
 pub(crate) struct Tools {
     pub(crate) spawner: Arc<dyn VmmSpawner>,
     pub(crate) homes: Arc<Homes>,
+    pub(crate) standby: Arc<Standby>,
     pub(crate) reaper: Reaper,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) happenings: Happenings,
@@ -198,6 +199,7 @@ async fn live(
                 }
                 Some(Message::Freeze(files, reply)) => {
                     let frozen = vm::freeze_vm(&mut vm, &files).await;
+                    tools.standby.want();
                     let fatal = frozen.as_ref().err().filter(|error| error.is_fatal());
                     let fatal = fatal.map(|error| ErrorChain(error).to_string());
                     drop(reply.send(frozen));

@@ -148,6 +148,10 @@ impl Simulation {
         end(&known.ended, "was killed by signal 9");
     }
 
+    pub(crate) fn has_ended(&self, pid: u32) -> bool {
+        !self.processes.lock().unwrap()[&pid].ended.borrow().is_empty()
+    }
+
     /// Sends a frame from the guest of this process; false when its wire leads nowhere.
     pub(crate) fn send_frame(&self, pid: u32, frame: &[u8]) -> bool {
         let wires = self.wires.lock().unwrap();

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use egress::Policy;
@@ -13,10 +12,10 @@ use thiserror::Error;
 use tokio::time::timeout;
 use vmm_proto::{Command, FreezeConfig, FreezeReport, RestoreConfig, ThawConfig, VmSize};
 
-use super::boot::{BootError, reach};
+use super::boot::BootError;
 use super::control::ControlError;
-use super::homes::Homes;
-use super::process::{Code, Process, VmmSpawner};
+use super::process::Process;
+use super::standby::{REACH_BOUND, Raised, Standby};
 use super::wires::connect;
 use super::{Vm, VmFiles};
 
@@ -24,8 +23,6 @@ use super::{Vm, VmFiles};
 const PAUSE_BOUND: Duration = Duration::from_secs(10);
 /// How long it may take to write it: memory of many GiB, to a slow disk.
 const FREEZE_BOUND: Duration = Duration::from_secs(180);
-/// How long a new process may take to listen.
-const REACH_BOUND: Duration = Duration::from_secs(20);
 /// How long it may take to check files and build a VM of them.
 const THAW_BOUND: Duration = Duration::from_secs(120);
 
@@ -109,11 +106,11 @@ fn pagemap(process: &mut Process) -> Option<File> {
 pub(crate) async fn thaw_vm(
     files: (PathBuf, VmSize),
     restore: impl FnOnce(&VmFiles) -> RestoreConfig,
-    homes: &Arc<Homes>,
-    spawner: &dyn VmmSpawner,
+    standby: &Standby,
 ) -> Result<Vm, ThawVmError> {
-    let mut vm = build_vm(files, restore, homes, spawner).await?;
-    vm.home.take_wire(homes.wires().make_lost(Policy::Closed));
+    let mut vm = build_vm(files, restore, standby).await?;
+    vm.home
+        .take_wire(standby.homes().wires().make_lost(Policy::Closed));
     connect(&mut vm).await;
     go_on(&mut vm).await.map_err(ThawVmError::GoOn)?;
     Ok(vm)
@@ -123,18 +120,13 @@ pub(crate) async fn thaw_vm(
 pub(crate) async fn build_vm(
     (space, size): (PathBuf, VmSize),
     restore: impl FnOnce(&VmFiles) -> RestoreConfig,
-    homes: &Arc<Homes>,
-    spawner: &dyn VmmSpawner,
+    standby: &Standby,
 ) -> Result<Vm, ThawVmError> {
-    let home = homes.empty().map_err(ThawVmError::Home)?;
-    let spawned = spawner
-        .spawn(&home.files.dir, Code::User)
-        .map_err(ThawVmError::Spawn)?;
-    let mut process = Process::new(spawned, homes.roster());
-    let reached = timeout(REACH_BOUND, reach(&mut process, &home.files)).await;
-    let mut control = reached
-        .map_err(|_| ThawVmError::Unreachable)?
-        .map_err(ThawVmError::Reach)?;
+    let Raised {
+        process,
+        mut control,
+        home,
+    } = standby.take().await?;
     let config = ThawConfig {
         space,
         restore: restore(&home.files),

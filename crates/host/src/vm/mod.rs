@@ -16,6 +16,7 @@ mod kernel;
 mod pidfd;
 mod process;
 mod roster;
+mod standby;
 mod wires;
 
 pub use process::{Code, NETWORK_USER, ProcessName, VmmProcess, VmmProgram, VmmSpawner};
@@ -32,6 +33,7 @@ pub(crate) use homes::{Home, Homes, NAME_BYTES_MAX};
 pub(crate) use kernel::{boot_id, vm_processes};
 pub(crate) use process::{Process, adopt_program, spawned};
 pub(crate) use roster::{Roster, Ticket};
+pub(crate) use standby::Standby;
 pub(crate) use wires::connect;
 
 /// A VM that runs or is paused. Dropping it ends it: the process is killed, and the directory removed soon after.

@@ -14,6 +14,7 @@
 mod delta;
 mod runs;
 mod sums;
+mod view;
 
 use std::fs::File;
 use std::io;

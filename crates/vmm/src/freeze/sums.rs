@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use twox_hash::XxHash64;
 
+use super::view::View;
+
 /// Bytes that have one checksum.
 const PART_BYTES: usize = 1 << 20;
-/// Bytes read at a time: small enough to stay in a CPU's cache until they are summed.
-const READ_BYTES: usize = 128 << 10;
+/// Bytes mapped at a time: many parts, and page tables of a few pages only.
+const VIEW_BYTES: usize = 16 << 20;
 const SEED: u64 = 0;
 
 /// Length and checksums of a file.
@@ -87,63 +89,72 @@ impl Summer {
 impl Sums {
     /// Of a whole file.
     pub(crate) fn of(file: &File) -> Result<Self, SumError> {
-        let mut summer = Summer::new();
-        each_piece(file, |piece| {
-            summer.add(piece);
+        let bytes = bytes_of(file)?;
+        let mut parts = Vec::new();
+        each_part(file, bytes, |part| {
+            parts.push(sum(part));
             Ok(())
         })?;
-        Ok(summer.finish())
+        Ok(Self { bytes, parts })
     }
 
     /// Whether a file is the one that was summed.
     pub(crate) fn check(&self, file: &File) -> Result<(), SumError> {
-        let found = file.metadata().map_err(SumError::Read)?.len();
-        let parts = self.bytes.div_ceil(PART_BYTES as u64);
-        if found != self.bytes || self.parts.len() as u64 != parts {
-            let wanted = self.bytes;
+        let (found, wanted) = (bytes_of(file)?, self.bytes);
+        let parts = wanted.div_ceil(PART_BYTES as u64);
+        if found != wanted || self.parts.len() as u64 != parts {
             return Err(SumError::Length { found, wanted });
         }
-        let mut summer = Summer::new();
-        each_piece(file, |piece| {
-            let done = summer.sums.parts.len();
-            summer.add(piece);
-            self.compare(&summer.sums, done)
-        })?;
-        let done = summer.sums.parts.len();
-        self.compare(&summer.finish(), done)
-    }
-
-    /// Compares the parts from one on.
-    fn compare(&self, found: &Self, first: usize) -> Result<(), SumError> {
-        let theirs = found.parts.iter().skip(first);
-        let ours = self.parts.iter().skip(first);
-        match (first..).zip(theirs.zip(ours)).find(|(_, (a, b))| a != b) {
-            None => Ok(()),
-            Some((part, _)) => {
-                let from = part as u64 * PART_BYTES as u64;
-                Err(SumError::Damaged {
-                    from,
-                    to: self.bytes.min(from + PART_BYTES as u64),
-                })
-            }
-        }
+        let mut sums = (0..).step_by(PART_BYTES).zip(&self.parts);
+        each_part(file, found, |part| match sums.next() {
+            Some((_, wanted)) if sum(part) == *wanted => Ok(()),
+            Some((from, _)) => Err(SumError::Damaged {
+                from,
+                to: from + part.len() as u64,
+            }),
+            None => Err(SumError::Length { found, wanted }),
+        })
     }
 }
 
-fn each_piece(file: &File, mut call: impl FnMut(&[u8]) -> Result<(), SumError>) -> Result<(), SumError> {
-    let mut buffer = vec![0; READ_BYTES];
+/// That of a whole part, which a [`Summer`] gives for its pieces.
+fn sum(part: &[u8]) -> u64 {
+    XxHash64::oneshot(SEED, part)
+}
+
+/// By fstat(2), which a confined process may use.
+fn bytes_of(file: &File) -> Result<u64, SumError> {
+    let file = rustix::fs::fstat(file).map_err(|error| SumError::Read(error.into()))?;
+    Ok(u64::try_from(file.st_size).unwrap_or(0))
+}
+
+/// Calls with one part after the other of a file of this length.
+fn each_part(
+    file: &File,
+    bytes: u64,
+    mut call: impl FnMut(&[u8]) -> Result<(), SumError>,
+) -> Result<(), SumError> {
+    let mut copy = Vec::new();
     let mut at = 0;
-    loop {
-        match file.read_at(&mut buffer, at) {
-            Ok(0) => return Ok(()),
-            Ok(len) => {
-                call(buffer.get(..len).unwrap_or_default())?;
-                at += len as u64;
+    while at < bytes {
+        let viewed = usize::try_from(bytes - at).map_or(VIEW_BYTES, |left| left.min(VIEW_BYTES));
+        let view = View::new(file, at, viewed);
+        for start in (0..viewed).step_by(PART_BYTES) {
+            let range = start..viewed.min(start + PART_BYTES);
+            match view.as_ref().map(|view| view.read(range.clone())) {
+                Ok(Ok(part)) => call(part)?,
+                // A kernel that cannot do that (before Linux 5.14), or a part that cannot be read: reading says why.
+                _ => {
+                    copy.resize(range.len(), 0);
+                    let from = at + start as u64;
+                    file.read_exact_at(&mut copy, from).map_err(SumError::Read)?;
+                    call(&copy)?;
+                }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SumError::Read(error)),
         }
+        at += viewed as u64;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -183,5 +194,30 @@ mod tests {
                 prop_assert!(damaged);
             }
         }
+    }
+
+    #[test]
+    fn files_longer_than_what_is_mapped_at_a_time_are_summed_to_their_ends() {
+        let bytes = 2 * VIEW_BYTES as u64 + 4096 + 5;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes).unwrap();
+        let ends = [0, VIEW_BYTES as u64 - 1, VIEW_BYTES as u64, bytes - 1];
+        for (value, at) in (1..).zip(ends) {
+            file.write_all_at(&[value], at).unwrap();
+        }
+        let sums = Sums::of(&file).unwrap();
+        assert_eq!((sums.bytes, sums.parts.len()), (bytes, 33));
+        sums.check(&file).unwrap();
+        for at in ends {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x80], at).unwrap();
+            let SumError::Damaged { from, to } = sums.check(&file).unwrap_err() else {
+                panic!("damage at {at} was not told as such");
+            };
+            assert!(from <= at && at < to && to <= bytes && to - from <= PART_BYTES as u64);
+            file.write_all_at(&byte, at).unwrap();
+        }
+        sums.check(&file).unwrap();
     }
 }
