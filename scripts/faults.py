@@ -207,10 +207,11 @@ def check(host: Host, book: Book) -> None:
 
 
 def leftovers(host: Host) -> str | None:
-    """What there is beyond sandboxes, pools and zygotes."""
+    """What there is beyond sandboxes, pools, zygotes and who waits for the next resume."""
     _, capacity = host.json("GET", "/v1/capacity")
     wanted = sum(pool["size"] + ("zygote_pid" in pool) for pool in capacity["pools"])
     wanted += capacity["sandboxes"]["ready"] + capacity["sandboxes"]["booting"] + capacity["sandboxes"]["ending"]
+    wanted += capacity["standby"]
     script = "n=0; for d in /proc/[0-9]*; do read -r c <$d/comm && [ \"$c\" = podflare-vmm ] && n=$((n+1)); done 2>/dev/null; echo $n; ls /state/hostd/vms | wc -l; ls /proc/$(cat /run/hostd.pid)/fd | wc -l"
     processes, homes, descriptors = (int(word) for word in host.machine(script).split())
     if processes > wanted:

@@ -67,10 +67,10 @@ class Host:
         return {name: int(number) for name, number in (line.split() for line in done.stdout.splitlines())}
 
     def surplus(self) -> dict[str, int]:
-        """What there is, less what waits in pools."""
+        """What there is, less what waits in pools and for the next resume."""
         capacity = httpx.get(f"{self.url}/v1/capacity", timeout=CALL_SECONDS).json()
         seen = self.machine()
-        seen["vmms"] -= sum(pool["size"] + ("zygote_pid" in pool) for pool in capacity["pools"])
+        seen["vmms"] -= sum(pool["size"] + ("zygote_pid" in pool) for pool in capacity["pools"]) + capacity["standby"]
         seen["short"] = sum(max(pool["target"] - pool["size"], 0) for pool in capacity["pools"])
         return seen
 

@@ -15,6 +15,9 @@ pub struct Capacity {
     /// One for each template, in the same order.
     #[serde(default)]
     pub pools: Vec<PoolCapacity>,
+    /// Processes without a VM that wait for the next resume; there is one where sandboxes are frozen and resumed.
+    #[serde(default)]
+    pub standby: u32,
     /// How near the host is to its limits; for the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headroom: Vec<Headroom>,

@@ -50,10 +50,10 @@ class Machine:
         return next(pool["zygote_pid"] for pool in pools if pool["template"] == template)
 
     def strays(self, http: httpx.Client) -> int:
-        """VM processes beyond those of sandboxes, pools and zygotes; what is in the making may count for a moment."""
+        """VM processes beyond those of sandboxes, pools, zygotes and the next resume; what is in the making may count for a moment."""
         capacity = http.get("/v1/capacity").json()
         wanted = sum(pool["size"] + ("zygote_pid" in pool) for pool in capacity["pools"])
-        wanted += capacity["sandboxes"]["ready"] + capacity["sandboxes"]["booting"]
+        wanted += capacity["sandboxes"]["ready"] + capacity["sandboxes"]["booting"] + capacity["standby"]
         return len(self.processes("podflare-vmm")) - wanted
 
     def memory_available_mib(self) -> int:

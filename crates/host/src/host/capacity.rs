@@ -55,6 +55,7 @@ impl Host {
                 .names()
                 .map(|name| self.pool(name))
                 .collect(),
+            standby: self.tools.standby.count(),
             headroom: Vec::new(),
             vms_unlimited: None,
             recent: None,

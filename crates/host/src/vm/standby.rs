@@ -62,6 +62,11 @@ impl Standby {
         &self.homes
     }
 
+    /// How many wait.
+    pub(crate) fn count(&self) -> u32 {
+        u32::from(matches!(*self.place(), Place::Waiting(_)))
+    }
+
     /// Something is going to be resumed, likely.
     pub(crate) fn want(&self) {
         self.wanted.notify_one();
