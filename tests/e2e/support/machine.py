@@ -32,8 +32,8 @@ class Machine:
     def __init__(self, cli: Cli) -> None:
         self._cli = cli
 
-    def output(self, *command: str) -> str:
-        return self._cli.machine(*command).expect().stdout
+    def output(self, *command: str, seconds: int = 180) -> str:
+        return self._cli.machine(*command, seconds=seconds).expect().stdout
 
     def processes(self, name: str) -> list[Process]:
         """Processes of that name, zombies among them."""
