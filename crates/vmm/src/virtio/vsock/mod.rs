@@ -80,6 +80,7 @@ const SHORT_BYTES: u64 = 4096;
 
 /// How long a packet may lie that the driver was not asked to tell of. Longer than a short run takes on an emulated CPU,
 /// where a look in the middle of it costs a tenth of the run; what is told of late is news of credit that nobody waits for.
+/// A guest whose kernel sends no such news (Linux before 6.7) would be heard that much later; ours is newer.
 const SECOND_PATIENCE: Duration = Duration::from_millis(25);
 
 /// Bytes held back at most. Linux counts what a socket has sent and not got back against its send buffer, and does not
