@@ -200,6 +200,9 @@ impl Host {
         if config.pools.snapshots {
             let watched = Arc::clone(&activity);
             background.spawn(Arc::clone(&tools.standby).keep(move || watched.is_busy()));
+            if !spaces.is_empty() {
+                tools.standby.want();
+            }
         }
         let mut host = Self {
             turns: Turns::new(&config),

@@ -201,6 +201,8 @@ impl VmmProcess for Process {
     fn kill(&mut self) {
         end(&self.1, &self.0);
     }
+
+    fn give_way(&mut self, _gives: bool) {}
 }
 
 async fn listen(inner: &Inner, listener: UnixListener) {

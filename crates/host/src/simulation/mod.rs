@@ -273,6 +273,8 @@ impl VmmProcess for Process {
         self.task.abort();
         end(&self.ended, "was killed by signal 9");
     }
+
+    fn give_way(&mut self, _gives: bool) {}
 }
 
 fn end(ended: &Ending, how: &str) {

@@ -130,6 +130,10 @@ impl Spaces {
         Some(newest.meta.id)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
     /// How many there are, and their bytes; of one tenant, or of all.
     pub(crate) fn sizes(&self, tenant: Option<Tenant>) -> (u64, u64) {
         let entries = self.entries();

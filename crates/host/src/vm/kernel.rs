@@ -10,6 +10,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, setpriority_pgrp};
+
+/// Of setpriority(2): the least of all.
+const NICE_MAX: i32 = 19;
+
 /// From `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -39,6 +44,15 @@ impl Facts {
 
 pub(super) fn started(pid: u32) -> Option<u64> {
     Facts::of(pid).ok().map(|facts| facts.started)
+}
+
+/// Lets all threads of a process group run after everybody else's, or beside them again. Only a wish: a daemon that is not
+/// root may not take it back, and a group that has just ended needs nothing.
+pub(super) fn give_way(group: u32, gives: bool) {
+    let group = i32::try_from(group).ok().and_then(Pid::from_raw);
+    if group.is_some() {
+        let _ = setpriority_pgrp(group, if gives { NICE_MAX } else { 0 });
+    }
 }
 
 /// The user a process runs as. Its entry in `/proc` belongs to root when it must not be looked into.

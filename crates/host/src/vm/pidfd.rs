@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
+use futures_util::FutureExt as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::kernel::Facts;
+use super::kernel::{self, Facts};
 use super::process::{ProcessName, VmmProcess};
 
 /// Watched and killed through a descriptor, which stays with this process whatever becomes of its number.
@@ -83,12 +84,21 @@ impl VmmProcess for Watched {
             Err(error) => tracing::warn!(pid = self.name.pid, %error, "cannot kill a VM process"),
         }
     }
+
+    fn give_way(&mut self, gives: bool) {
+        if self.exited().now_or_never().is_none() {
+            kernel::give_way(self.name.pid, gives);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt as _;
     use std::process::{Command, Stdio};
+
+    use rustix::process::getpriority_process;
 
     #[tokio::test]
     async fn a_process_that_is_not_awaited_as_a_child_is_seen_to_end_and_can_be_killed() {
@@ -107,6 +117,23 @@ mod tests {
         child.wait().unwrap();
         watched.kill();
         assert_eq!(watched.exited().await, "ended");
+    }
+
+    #[tokio::test]
+    async fn a_process_gives_way_with_all_its_group_and_takes_its_turn_again() {
+        let mut command = Command::new("sleep");
+        let mut child = command.arg("60").process_group(0).spawn().unwrap();
+        let mut watched = Watched::child_of(std::process::id(), child.id()).unwrap();
+        let nice = || getpriority_process(Pid::from_raw(child.id().try_into().unwrap())).unwrap();
+        let before = nice();
+        watched.give_way(true);
+        assert_eq!(nice(), 19);
+        watched.give_way(false);
+        // Only who is privileged may take it back.
+        assert!([before, 19].contains(&nice()));
+        watched.kill();
+        child.wait().unwrap();
+        watched.give_way(true);
     }
 
     #[tokio::test]

@@ -23,6 +23,9 @@ use super::roster::{Roster, Ticket};
 
 /// How long a VM process may take to exit once it was killed.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
+/// How long it lets everybody else run first in that. Taking back the memory of a VM is work, tens of milliseconds for a
+/// hundred MiB, and nobody waits for it; but on a host that always has something to do it has to get its turn, too.
+const GIVE_WAY: Duration = Duration::from_millis(500);
 
 /// When memory runs out after all, the kernel shall end a VM and not the daemon. Clones inherit it.
 const OOM_SCORE: &str = "500";
@@ -81,6 +84,9 @@ pub trait VmmProcess: Send + Sync {
 
     /// Ends it at once, with all it started. Does nothing when it has ended already.
     fn kill(&mut self);
+
+    /// Lets everybody else run first, or not any more.
+    fn give_way(&mut self, gives: bool);
 }
 
 /// The real thing: `podflare-vmm run --dir DIR [--confine-as UID]`.
@@ -163,7 +169,12 @@ impl Process {
 
     /// Ends it and waits until the kernel has taken it back.
     pub(crate) async fn end(mut self) {
+        self.inner.give_way(true);
         self.inner.kill();
+        if timeout(GIVE_WAY, self.inner.exited()).await.is_ok() {
+            return;
+        }
+        self.inner.give_way(false);
         if timeout(EXIT_BOUND, self.inner.exited()).await.is_err() {
             tracing::error!(pid = self.pid(), "a killed VM process does not exit");
         }
@@ -253,6 +264,12 @@ impl VmmProcess for Running {
         // Clones have groups of their own, so this ends one VM.
         if let Err(error) = killpg(Pid::from_raw(pid), Signal::SIGKILL) {
             tracing::warn!(pid, %error, "cannot kill a VM process group");
+        }
+    }
+
+    fn give_way(&mut self, gives: bool) {
+        if let Some(pid) = self.child.id() {
+            kernel::give_way(pid, gives);
         }
     }
 }
