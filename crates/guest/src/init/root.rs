@@ -1,5 +1,6 @@
 //! The root disk: wait for it, mount it, move into it, grow it.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +23,11 @@ const NEW_ROOT: &str = "/newroot";
 /// The disk appears some milliseconds after its driver is loaded; in an emulated machine it may take longer.
 const DISK_WAIT: Duration = Duration::from_secs(20);
 const DISK_POLL: Duration = Duration::from_millis(1);
+/// For as long as a VM lives what it has written may stay in its memory: nothing but a VM's memory outlives the VM together
+/// with its disk (in clones, in checkpoints and on disk), so the disk is behind whatever is not asked to be synchronized.
+/// The kernel would write back every five seconds, and all at once when a VM goes on that has stood still in a pool.
+const COMMIT_LATE: &CStr = c"commit=86400";
+const WRITE_BACK_INTERVAL: (&str, &str) = ("/proc/sys/vm/dirty_writeback_centisecs", "8640000");
 const RESIZE: &str = "/usr/sbin/resize2fs";
 /// Less than this is a file system's own overhead and not worth growing for, in bytes.
 const GROWTH_MIN: u64 = 256 << 20;
@@ -34,14 +40,22 @@ pub(super) fn enter() -> Result<(), BootError> {
         source,
     };
     fs::create_dir_all(NEW_ROOT).map_err(mount_error)?;
-    mount(DEVICE, NEW_ROOT, "ext4", MountFlags::NOATIME, None).map_err(|error| mount_error(error.into()))?;
+    mount(DEVICE, NEW_ROOT, "ext4", MountFlags::NOATIME, COMMIT_LATE)
+        .map_err(|error| mount_error(error.into()))?;
     for target in mounts::early_targets() {
         let inside = format!("{NEW_ROOT}{target}");
         fs::create_dir_all(&inside)
             .and_then(|()| Ok(mount_move(target, &*inside)?))
             .map_err(|source| BootError::Mount { target, source })?;
     }
-    switch().map_err(BootError::SwitchRoot)
+    switch().map_err(BootError::SwitchRoot)?;
+    let (file, centiseconds) = WRITE_BACK_INTERVAL;
+    if let Err(error) = fs::write(file, centiseconds) {
+        super::say(&format!(
+            "the disk is written to more often than it needs to be: {error}"
+        ));
+    }
+    Ok(())
 }
 
 fn switch() -> io::Result<()> {
