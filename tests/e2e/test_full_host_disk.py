@@ -66,12 +66,19 @@ def free_mib(sandbox: Sandbox) -> int:
     return int(sandbox.run_code("import os; s = os.statvfs('/'); print(s.f_bfree * s.f_frsize >> 20)").stdout)
 
 
+def write_back_interval(sandbox: Sandbox) -> int:
+    return int(sandbox.run_code("print(open('/proc/sys/vm/dirty_writeback_centisecs').read())").stdout)
+
+
 def test_guests_find_their_disks_full_before_the_host_s_is(
     http: httpx.Client, cli: Cli, fresh: Sandbox, request: pytest.FixtureRequest
 ) -> None:
     assert fresh.run_code(KEEP).ok
+    usual = write_back_interval(fresh)
     request.getfixturevalue("crowded")
     wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2)
+    # What it holds back shall come while there is room for it.
+    assert write_back_interval(fresh) < usual
     outcome, written = fresh.run_code(FILL).stdout.split()
     assert outcome == "ENOSPC" and int(written) <= LEFT_MIB
     refused = http.put(f"/v1/sandboxes/{fresh.id}/files", params={"path": "/root/more"}, content=bytes(TOO_MUCH_BYTES))
@@ -82,5 +89,6 @@ def test_guests_find_their_disks_full_before_the_host_s_is(
     assert complaints.stdout.strip() == "0", complaints.stdout
     cli.machine("rm", "-f", "/state/filler").expect()
     wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB)
+    assert write_back_interval(fresh) == usual
     assert fresh.run_code("os.unlink('/root/filler')").ok
     assert fresh.run_code(STILL_WELL).stdout == "True ok"

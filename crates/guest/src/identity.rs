@@ -19,6 +19,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use thiserror::Error;
 
 use crate::syscall::reseed_kernel;
+use crate::write_back::WriteBack;
 use files::Files;
 
 /// Longest host name, in bytes (RFC 1035, section 2.3.4).
@@ -56,6 +57,12 @@ pub trait System: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Without the privilege to do so, or to a time that is none.
     fn move_clock(&self, forward_ns: i64) -> Result<(), IdentityError>;
+
+    /// Says when files are written to the disk.
+    ///
+    /// # Errors
+    /// The kernel does not let itself be told.
+    fn write_back(&self, when: WriteBack) -> io::Result<()>;
 }
 
 /// The machine is ours: a guest.
@@ -75,6 +82,10 @@ impl System for Native {
     }
 
     fn move_clock(&self, _: i64) -> Result<(), IdentityError> {
+        Ok(())
+    }
+
+    fn write_back(&self, _: WriteBack) -> io::Result<()> {
         Ok(())
     }
 }
@@ -111,6 +122,10 @@ impl System for Guest {
         let moved = wall_clock_ns().checked_add_signed(forward_ns);
         let moved = moved.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
         moved.and_then(set_clock).map_err(IdentityError::Clock)
+    }
+
+    fn write_back(&self, when: WriteBack) -> io::Result<()> {
+        when.set()
     }
 }
 

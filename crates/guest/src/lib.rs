@@ -41,6 +41,7 @@ mod identity;
 pub mod init;
 mod poll;
 mod syscall;
+mod write_back;
 
 pub use children::Reaping;
 pub use connection::Stream;
@@ -51,3 +52,4 @@ pub use inbox::fuzz_inbox;
 pub use ports::answer_port_request;
 pub use serve::{Listener, announce};
 pub use services::{Config, Services, StartError};
+pub use write_back::WriteBack;

@@ -25,6 +25,7 @@ use crate::pty::Terminals;
 use crate::queue::{Queue, QueueError};
 use crate::repl::{Repl, ReplError};
 use crate::run::{Limits, pump};
+use crate::write_back::WriteBack;
 
 /// How long the first REPL may take, imports included; Python's own bound is shorter.
 const READY_WAIT: Duration = Duration::from_secs(270);
@@ -212,6 +213,12 @@ impl Services {
             Request::Inventory(inventory) => files::inventory(connection, &inventory),
             Request::Digests { paths } => files::digests(connection, &paths),
             Request::Room { leave_bytes } => {
+                let when = match leave_bytes {
+                    u64::MAX => WriteBack::Late,
+                    _ => WriteBack::Soon,
+                };
+                // Without it the host learns later how much there is.
+                let _ = self.system.write_back(when);
                 connection.reply(&self.room.leave(&self.config.home, leave_bytes))
             }
             Request::Pty(request) => self

@@ -15,6 +15,7 @@ use rustix::process::{chdir, chroot};
 
 use super::{BootError, mounts};
 use crate::services::Services;
+use crate::write_back::{self, WriteBack};
 
 const DEVICE: &str = "/dev/vda";
 /// Size of the disk in sectors of 512 bytes.
@@ -23,11 +24,8 @@ const NEW_ROOT: &str = "/newroot";
 /// The disk appears some milliseconds after its driver is loaded; in an emulated machine it may take longer.
 const DISK_WAIT: Duration = Duration::from_secs(20);
 const DISK_POLL: Duration = Duration::from_millis(1);
-/// For as long as a VM lives what it has written may stay in its memory: nothing but a VM's memory outlives the VM together
-/// with its disk (in clones, in checkpoints and on disk), so the disk is behind whatever is not asked to be synchronized.
-/// The kernel would write back every five seconds, and all at once when a VM goes on that has stood still in a pool.
+/// As late as the rest, see [`crate::write_back`].
 const COMMIT_LATE: &CStr = c"commit=86400";
-const WRITE_BACK_INTERVAL: (&str, &str) = ("/proc/sys/vm/dirty_writeback_centisecs", "8640000");
 const RESIZE: &str = "/usr/sbin/resize2fs";
 /// Less than this is a file system's own overhead and not worth growing for, in bytes.
 const GROWTH_MIN: u64 = 256 << 20;
@@ -49,8 +47,7 @@ pub(super) fn enter() -> Result<(), BootError> {
             .map_err(|source| BootError::Mount { target, source })?;
     }
     switch().map_err(BootError::SwitchRoot)?;
-    let (file, centiseconds) = WRITE_BACK_INTERVAL;
-    if let Err(error) = fs::write(file, centiseconds) {
+    if let Err(error) = write_back::bound().and_then(|()| WriteBack::Late.set()) {
         super::say(&format!(
             "the disk is written to more often than it needs to be: {error}"
         ));
