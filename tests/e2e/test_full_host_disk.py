@@ -50,16 +50,32 @@ print(same, database.execute("pragma integrity_check").fetchone()[0])
 """
 
 
+class Filler:
+    """A file that leaves so much of the host's disk. Reserving room writes nothing, so this takes no time."""
+
+    def __init__(self, http: httpx.Client, cli: Cli) -> None:
+        self.cli, self.mib = cli, 0
+        self.reserve_mib = http.get("/v1/capacity").json()["disk"]["reserve_mib"]
+
+    def fill(self) -> None:
+        """May grow: what tests before have deleted gives its room back a moment later."""
+        free_mib = int(self.cli.machine("df", "-m", "/state").expect().stdout.split()[-3])
+        more = free_mib - self.reserve_mib - LEFT_MIB
+        if more > 0:
+            self.mib += more
+            self.cli.machine("fallocate", "-l", str(self.mib << 20), "/state/filler").expect()
+
+    def remove(self) -> None:
+        self.cli.machine("rm", "-f", "/state/filler").expect()
+
+
 @pytest.fixture
-def crowded(http: httpx.Client, cli: Cli) -> Iterator[None]:
-    """The host's disk is nearly full. Reserving room writes nothing, so this takes no time."""
-    disk = http.get("/v1/capacity").json()["disk"]
-    filler = disk["free_mib"] - disk["reserve_mib"] - LEFT_MIB
-    cli.machine("fallocate", "-l", str(filler << 20), "/state/filler").expect()
+def filler(http: httpx.Client, cli: Cli) -> Iterator[Filler]:
+    filler = Filler(http, cli)
     try:
-        yield
+        yield filler
     finally:
-        cli.machine("rm", "-f", "/state/filler").expect()
+        filler.remove()
 
 
 def free_mib(sandbox: Sandbox) -> int:
@@ -71,12 +87,16 @@ def write_back_interval(sandbox: Sandbox) -> int:
 
 
 def test_guests_find_their_disks_full_before_the_host_s_is(
-    http: httpx.Client, cli: Cli, fresh: Sandbox, request: pytest.FixtureRequest
+    http: httpx.Client, fresh: Sandbox, filler: Filler
 ) -> None:
     assert fresh.run_code(KEEP).ok
     usual = write_back_interval(fresh)
-    request.getfixturevalue("crowded")
-    wait_until("the guest to have less room", lambda: free_mib(fresh) <= LEFT_MIB // 2)
+
+    def has_less_room() -> bool:
+        filler.fill()
+        return free_mib(fresh) <= LEFT_MIB // 2
+
+    wait_until("the guest to have less room", has_less_room)
     # What it holds back shall come while there is room for it.
     assert write_back_interval(fresh) < usual
     outcome, written = fresh.run_code(FILL).stdout.split()
@@ -87,7 +107,7 @@ def test_guests_find_their_disks_full_before_the_host_s_is(
     assert disk["free_mib"] >= disk["reserve_mib"] // 2
     complaints = fresh.run_code("dmesg | grep -ciE 'i/o error|ext4-fs (error|warning)' || true", language="bash")
     assert complaints.stdout.strip() == "0", complaints.stdout
-    cli.machine("rm", "-f", "/state/filler").expect()
+    filler.remove()
     wait_until("the guest to have its room back", lambda: free_mib(fresh) > 8 * LEFT_MIB)
     assert write_back_interval(fresh) == usual
     assert fresh.run_code("os.unlink('/root/filler')").ok
